@@ -1,0 +1,1 @@
+// Nothing: keeps a folder's library linkable while it has no source of its own.
