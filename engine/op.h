@@ -1,0 +1,190 @@
+// OpDef: all there is to know about an op. Nodes point at it: no enum, no registry, no switch.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "engine/error.h"
+#include "engine/tensor.h"
+#include "memory/arena.h"
+#include "memory/stream.h"
+
+namespace poolgrad {
+
+/// An op's own settings (stride, padding, ...): any small plain struct, kept in the node by value.
+/// as<T>() asserts that T is what was put in: each T has its own equal<T>.
+class Attributes {
+ public:
+  Attributes() = default;
+  template <typename T>
+  requires(std::is_trivially_copyable_v<T> && !std::is_same_v<T, Attributes>)
+      Attributes(const T& value)
+      : equal_(&equal<T>) {
+    static_assert(sizeof(T) <= kBytes);
+    std::memcpy(bytes_, &value, sizeof(T));
+  }
+  template <typename T>
+  [[nodiscard]] T as() const {
+    assert(equal_ == &equal<T>);
+    T value;
+    std::memcpy(&value, bytes_, sizeof(T));
+    return value;
+  }
+  bool operator==(const Attributes& other) const {
+    return equal_ == other.equal_ && (equal_ == nullptr || equal_(*this, other));
+  }
+
+ private:
+  static constexpr std::size_t kBytes = 96;
+  template <typename T>
+  static bool equal(const Attributes& a, const Attributes& b) {
+    return a.as<T>() == b.as<T>();
+  }
+
+  bool (*equal_)(const Attributes&, const Attributes&) = nullptr;
+  alignas(8) std::byte bytes_[kBytes]{};
+};
+
+struct Device {
+  enum class Kind : std::uint8_t { cpu, cuda } kind = Kind::cpu;
+  int index = 0;
+  memory::Stream stream{};
+};
+
+/// An op at one place of a graph: what infer(), view(), cuts() and cpu() are told.
+struct Site {
+  std::span<const Spec> inputs;
+  std::span<const Spec> outputs;  // empty while infer() runs
+  const Attributes& attributes;
+  Device device{};
+};
+
+/// Rows [begin, end) of axis 0.
+struct Rows {
+  std::int64_t begin = 0, end = 0;
+  [[nodiscard]] std::int64_t count() const { return end - begin; }
+  bool operator==(const Rows&) const = default;
+};
+
+/// What becomes of an operand when an op's work is done in parts.
+enum class Share : std::uint8_t {
+  whole,  // every part sees all of it
+  rows,   // each part has rows of its own
+  sum,    // an output that every part adds to; such outputs come first
+};
+
+/// One way to do an op's work in parts: the same op on rows of its operands, in any order.
+struct Cut {
+  std::vector<Share> inputs, outputs;  // past the end: whole
+  /// The attributes of a part, where they say which rows these are (a mask, a counter).
+  Attributes (*part)(const Attributes&, Rows) = nullptr;
+
+  [[nodiscard]] Share input(std::size_t i) const { return at(inputs, i); }
+  [[nodiscard]] Share output(std::size_t i) const { return at(outputs, i); }
+
+ private:
+  static Share at(const std::vector<Share>& shares, std::size_t i) {
+    return i < shares.size() ? shares[i] : Share::whole;
+  }
+};
+
+/// The addresses a kernel works on, in the op's order. Bound before the first step when planned.
+struct Args {
+  void* const* inputs = nullptr;
+  void* const* outputs = nullptr;
+  void* const* scratch = nullptr;
+
+  template <typename T>
+  [[nodiscard]] const T* in(int i) const {
+    return static_cast<const T*>(inputs[i]);
+  }
+  template <typename T>
+  [[nodiscard]] T* out(int i = 0) const {
+    return static_cast<T*>(outputs[i]);
+  }
+  [[nodiscard]] std::byte* workspace(std::size_t offset = 0) const {
+    return static_cast<std::byte*>(*scratch) + offset;
+  }
+};
+
+/// A launch made ready for one site: sizes, primitives and algorithms are captured in `run`, which
+/// only adds addresses. No allocation of ours, no synchronisation.
+struct Kernel {
+  std::function<void(const Args&)> run;
+  std::size_t workspace_bytes = 0;  // planned like any tensor, alive while the node runs
+};
+
+/// What backward() is told. dy[i] is empty where no gradient reaches output i.
+struct Backward {
+  std::span<const Tensor> inputs;
+  std::span<const Tensor> outputs;
+  std::span<const Tensor> dy;
+  const Attributes& attributes;
+};
+
+struct Node;
+
+struct OpDef {
+  std::string_view name;
+
+  /// Checks the inputs and answers one Spec per output. The only place that throws ShapeError for this
+  /// op. Called again by the pass `layout` once the inputs' layouts are settled.
+  std::vector<Spec> (*infer)(const Site&);
+
+  /// One gradient per input, empty where there is none. Appends ordinary nodes; what they mention stays
+  /// alive. Absent: differentiate() throws when a gradient would have to pass.
+  std::vector<Tensor> (*backward)(const Backward&) = nullptr;
+
+  /// The layout that each of the first inputs must have where it is an image [n, c, h, w]. Where
+  /// nothing is said, input 0 comes as it is and other images come in the layout of input 0.
+  std::array<std::optional<Layout>, 4> wants{};
+
+  /// May: output 0 can take over the bytes of this input when nobody reads it later.
+  int overwrites = -1;
+
+  /// Must: output i *is* input i, changed in place, for i < updates. Whoever reads the old value runs
+  /// before; whoever wants the new one reads the output.
+  int updates = 0;
+
+  /// Must: the op moves nothing. Where input i begins, in bytes from the start of output 0; inputs past
+  /// the end of the answer share nothing. Such an op has no kernel.
+  std::vector<std::ptrdiff_t> (*view)(const Site&) = nullptr;
+
+  /// The attributes with which this op also does the work of `next`, its only reader (fusion).
+  std::optional<Attributes> (*absorb)(const Node& self, const Node& next) = nullptr;
+
+  /// How the work can be done in parts, best first. Absent: only as a whole.
+  std::vector<Cut> (*cuts)(const Site&) = nullptr;
+
+  /// The twin that adds to its `Share::sum` outputs instead of writing them: it takes them as its first
+  /// inputs (`updates`), then what this op takes.
+  const OpDef* adds = nullptr;
+
+  /// Called once at compile. Absent: no kernel on that device, and compile() says so. A kernel knows
+  /// nothing of teams: it runs on the one thread that calls it.
+  Kernel (*cpu)(const Site&) = nullptr;
+  Kernel (*cuda)(const Site&) = nullptr;
+};
+
+/// The cut of an op that treats each row of its first kInputs inputs alike.
+template <std::size_t kInputs, std::size_t kOutputs = 1>
+std::vector<Cut> row_by_row(const Site&) {
+  return {{std::vector(kInputs, Share::rows), std::vector(kOutputs, Share::rows)}};
+}
+
+/// The usual infer() of an elementwise op: the first input's spec.
+inline std::vector<Spec> same_as_first(const Site& site) { return {site.inputs[0]}; }
+
+/// Whether the .cu twins are part of this build: `.cuda = kCuda ? relu_cuda : nullptr`.
+#ifdef POOLGRAD_CUDA
+inline constexpr bool kCuda = true;
+#else
+inline constexpr bool kCuda = false;
+#endif
+
+}  // namespace poolgrad

@@ -1,0 +1,77 @@
+// One builder per op. Definitions that other ops absorb are named here too.
+#pragma once
+
+#include "engine/graph.h"
+
+namespace poolgrad {
+
+extern const OpDef kRelu;
+
+// ---- views: no bytes move
+
+/// Row-major order of elements; counts must agree.
+Tensor reshape(Tensor x, const Shape& shape);
+/// [n, a, b, ...] -> [n, a·b·...].
+Tensor flatten(Tensor x);
+/// Rows [begin, end) of axis 0. No gradient.
+Tensor slice(Tensor x, std::int64_t begin, std::int64_t end);
+/// What slices of axis 0 were, end to end. Producers write into their part. No gradient.
+Tensor join(const std::vector<Tensor>& parts);
+/// One flat tensor over `parts`, each on 64 bytes: a column as one tensor. No gradient.
+Tensor pack(const std::vector<Tensor>& parts);
+/// x, once `others` have been computed.
+Tensor after(Tensor x, const std::vector<Tensor>& others);
+
+// ---- moves
+
+/// x in another layout; x itself where it has it, a view where the bytes agree.
+Tensor reorder(Tensor x, Layout layout);
+/// The same values in bytes of their own.
+Tensor duplicate(Tensor x);
+
+// ---- arithmetic
+
+/// left + right, equal shapes.
+Tensor add(Tensor left, Tensor right);
+Tensor relu(Tensor x);
+/// [n, k] -> [k], the sum of all rows.
+Tensor sum_rows(Tensor x);
+/// left [m, k] · right [k, n] -> [m, n]; with `transpose`, right is stored [n, k]. Bias [n] may be
+/// empty.
+Tensor matmul(Tensor left, Tensor right, Tensor bias = {}, bool transpose = false);
+/// x [n, in] · weight [out, in] transposed + bias [out] -> [n, out]. Bias may be empty.
+Tensor linear(Tensor x, Tensor weight, Tensor bias = {});
+
+struct Conv2d {
+  std::array<std::int32_t, 2> stride{1, 1}, padding{0, 0}, dilation{1, 1};  // height, width
+  std::int32_t groups = 1;
+  bool relu = false;  // set by fusing
+  bool operator==(const Conv2d&) const = default;
+};
+/// Cross-correlation, as PyTorch's conv2d: x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o] or
+/// empty -> [n, o, oh, ow] with oh = (h + 2·padding − dilation·(kh − 1) − 1) / stride + 1, rounded down.
+Tensor conv2d(Tensor x, Tensor weight, Tensor bias = {}, const Conv2d& settings = {});
+
+struct Pool2d {
+  std::array<std::int32_t, 2> size{2, 2}, stride{2, 2}, padding{0, 0};  // height, width
+  bool operator==(const Pool2d&) const = default;
+};
+/// [n, c, h, w] -> [n, c, oh, ow]; windows of at most 16 x 16, padding at most half a window. Of equal
+/// values the first wins.
+Tensor max_pool2d(Tensor x, const Pool2d& settings = {});
+/// As PyTorch's avg_pool2d with count_include_pad: padding counts as zeros.
+Tensor avg_pool2d(Tensor x, const Pool2d& settings = {});
+/// [n, c, h, w] -> [n, c, 1, 1], the mean of each channel.
+Tensor global_avg_pool2d(Tensor x);
+
+// ---- losses and measures, over the first rows() rows
+
+enum class Reduction : std::uint8_t { mean, sum };
+/// logits [n, k], labels [n] (i64) -> []: −log softmax(logits)[label], over the first rows() rows;
+/// other rows get gradient 0. A label outside [0, k) in a row that counts is an ArgumentError of run().
+Tensor softmax_cross_entropy(Tensor logits, Tensor labels, Reduction reduction = Reduction::mean);
+/// logits [n, k], labels [n] (i64) -> [] i64: how many of the first rows() rows have their largest logit
+/// (the first of equals) at the label.
+Tensor count_correct(Tensor logits, Tensor labels);
+
+}  // namespace poolgrad

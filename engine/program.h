@@ -1,0 +1,73 @@
+// Program: runs entries without allocating, and lends out bytes.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "engine/compile.h"
+#include "engine/team.h"
+#include "memory/pool.h"
+
+namespace poolgrad {
+
+/// What one run is fed. The first axis may be shorter than the slot's: then only so many rows count.
+/// On the CPU, dense row-major values of the slot's dtype on 64 bytes, with all rows, are used where they
+/// lie; others are copied, and converted where dtypes differ.
+struct Feed {
+  Tensor slot;
+  ArrayView values;
+};
+
+/// Called around each step on the thread that runs it: timing, tracing, poisoning. Absent: another loop.
+struct Observer {
+  std::function<void(const Entry&, const Step&)> before{}, after{};
+};
+
+class Program {
+ public:
+  /// Takes the arena from the blueprint's resource and fills the columns. Throws MemoryError.
+  explicit Program(Blueprint blueprint);
+  Program(Program&&) noexcept;
+  Program& operator=(Program&&) noexcept;
+  ~Program();
+
+  /// Runs an entry. Planned: allocates nothing. Feeds must agree in their rows (batched slots only).
+  /// Throws ShapeError or ArgumentError before anything is run for feeds that do not fit, and whatever
+  /// a kernel throws after all members have stopped; DeviceError when it is already running.
+  void run(std::string_view entry, std::span<const Feed> feeds = {},
+           const Observer* observer = nullptr);
+
+  /// Whether a team runs the entries, or the calling thread alone: at any time, with the same bits.
+  void use_team(bool on);
+
+  /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError.
+  void write(Tensor tensor, const ArrayView& values);
+  /// The bytes of a persistent or kept tensor, alive as long as the view. Throws ExportError else.
+  [[nodiscard]] ArrayView view(Tensor tensor) const;
+  /// All tensors of a column and dtype as one flat array, each part on 64 bytes, gaps zero.
+  [[nodiscard]] ArrayView column(std::string_view name, DType dtype = DType::f32) const;
+
+  [[nodiscard]] const Blueprint& blueprint() const { return blueprint_; }
+  [[nodiscard]] std::size_t arena_bytes() const { return blueprint_.arena_bytes(); }
+
+  /// What was really used. watch_peak() fills the scratch with a pattern; measured_peak_bytes() then
+  /// answers, planned: the end of the highest slot with a changed byte. Pooled and direct: the most bytes
+  /// alive at one moment since.
+  void watch_peak();
+  [[nodiscard]] std::size_t measured_peak_bytes() const;
+  [[nodiscard]] bool guards_intact() const;
+
+  /// Where storage `s` of an entry lies now; nullptr when it has no bytes at the moment.
+  [[nodiscard]] void* address(const Entry& entry, int storage) const;
+
+ private:
+  struct State;  // everything that must not move: addresses, team, pool, arena
+  Blueprint blueprint_;
+  std::unique_ptr<State> state_;
+};
+
+/// draft() and Program in one.
+[[nodiscard]] Program compile(const Graph& graph, const std::vector<EntryPoint>& entries,
+                              const Options& options = {});
+
+}  // namespace poolgrad

@@ -1,0 +1,33 @@
+// Optimizers as settings. What they do to a graph is minimize.h.
+#pragma once
+
+#include <variant>
+
+namespace poolgrad::train {
+
+/// PyTorch's SGD: g += weight_decay · w; m = momentum · m + g (m = g without momentum);
+/// w -= rate · (nesterov ? g + momentum · m : m).
+struct Sgd {
+  float rate = 1e-2F, momentum = 0.0F, weight_decay = 0.0F;
+  bool nesterov = false;
+  bool operator==(const Sgd&) const = default;
+};
+
+/// Adam (Kingma and Ba, 2015, algorithm 1), as PyTorch: weight decay is added to the gradient.
+struct Adam {
+  float rate = 1e-3F, beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F, weight_decay = 0.0F;
+  bool operator==(const Adam&) const = default;
+};
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019): w -= rate · weight_decay · w first.
+struct AdamW {
+  float rate = 1e-3F, beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F, weight_decay = 1e-2F;
+  bool operator==(const AdamW&) const = default;
+};
+
+using Optimizer = std::variant<Sgd, Adam, AdamW>;
+
+/// Throws ArgumentError for a negative, NaN or otherwise impossible setting, naming it.
+void check(const Optimizer& optimizer);
+
+}  // namespace poolgrad::train
