@@ -1,7 +1,7 @@
 """Fails when a file includes from a folder that stands to its right in the reading order.
 
 memory <- engine <- layers <- models <- cli, examples, bench, python; train and interop know only
-engine and memory. Reads every `#include "folder/..."` line; needs no compiler and takes no arguments.
+engine and memory. Reads every `#include "folder/..."` line; needs no compiler and no arguments.
 With --self-test it checks a small tree of its own, half of it wrong.
 """
 
