@@ -3,7 +3,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 
 #include "engine/array.h"
@@ -56,34 +55,34 @@ struct Step {
   int node = 0;
   int member = 0;
   int phase = 0;
-  std::shared_ptr<const Kernel> kernel;
-  int workspace = -1;           // its storage, or -1
-  std::vector<int> born, dead;  // storages this member alone touches
+  std::shared_ptr<const Kernel> kernel{};
+  int workspace = -1;               // its storage, or -1
+  std::vector<int> born{}, dead{};  // storages this member alone touches
 };
 
 /// Storages that several members touch: taken before a phase, given back after it.
 struct Edge {
-  std::vector<int> born, dead;
+  std::vector<int> born{}, dead{};
 };
 
 struct Entry {
   std::string name;
   std::unique_ptr<const Graph> graph;  // after all passes; rows of the caller's tensors are unchanged
-  Storages storages;                   // workspaces are the last ones
-  std::vector<memory::Request> requests;  // one per storage; those not planned ask for 0 bytes
-  memory::Plan plan;
-  std::vector<Step> steps;   // in an order in which one thread may run them all
-  std::vector<Edge> edges;   // one per phase
-  int kernels = 0;           // different ones
+  Storages storages{};                 // workspaces are the last ones
+  std::vector<memory::Request> requests{};  // one per storage; those not planned ask for 0 bytes
+  memory::Plan plan{};
+  std::vector<Step> steps{};  // in an order in which one thread may run them all
+  std::vector<Edge> edges{};  // one per phase
+  int kernels = 0;            // different ones
   std::size_t sum_bytes = 0;  // of all requests: what the scratch would be without reuse
 };
 
 /// A program without bytes: what `poolgrad plan` prints.
 struct Blueprint {
-  Options options;
-  TensorTable tensors;                   // the caller's, roots and reserved ones marked
-  std::vector<std::ptrdiff_t> offset;    // of persistent tensors in the arena; -1: planned or shared
-  std::vector<Entry> entries;
+  Options options{};
+  TensorTable tensors{};                 // the caller's; roots are kept
+  std::vector<std::ptrdiff_t> offset{};  // of persistent tensors in the arena; -1: planned or shared
+  std::vector<Entry> entries{};
   int rows_id = -1;
   std::size_t persistent_bytes = 0;
   std::size_t scratch_bytes = 0;  // of the largest entry

@@ -80,7 +80,7 @@ enum class Share : std::uint8_t {
 
 /// One way to do an op's work in parts: the same op on rows of its operands, in any order.
 struct Cut {
-  std::vector<Share> inputs, outputs;  // past the end: whole
+  std::vector<Share> inputs{}, outputs{};  // past the end: whole
   /// The attributes of a part, where they say which rows these are (a mask, a counter).
   Attributes (*part)(const Attributes&, Rows) = nullptr;
 

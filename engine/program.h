@@ -44,6 +44,9 @@ class Program {
   void write(Tensor tensor, const ArrayView& values);
   /// The bytes of a persistent or kept tensor, alive as long as the view. Throws ExportError else.
   [[nodiscard]] ArrayView view(Tensor tensor) const;
+  /// The bytes of a persistent tensor by its column and name ("parameters", "0.weight"). Throws
+  /// ArgumentError.
+  [[nodiscard]] ArrayView find(std::string_view column, std::string_view name) const;
   /// All tensors of a column and dtype as one flat array, each part on 64 bytes, gaps zero.
   [[nodiscard]] ArrayView column(std::string_view name, DType dtype = DType::f32) const;
 
@@ -61,6 +64,8 @@ class Program {
   [[nodiscard]] void* address(const Entry& entry, int storage) const;
 
  private:
+  void bind_or_copy(const Feed& feed);
+
   struct State;  // everything that must not move: addresses, team, pool, arena
   Blueprint blueprint_;
   std::unique_ptr<State> state_;

@@ -1,0 +1,269 @@
+// Everything that can be known before there are bytes.
+#include "engine/compile.h"
+
+#include <algorithm>
+#include <map>
+
+#include "engine/backend/one_thread.h"
+#include "engine/passes/passes.h"
+#include "engine/program.h"
+
+namespace poolgrad {
+namespace {
+
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+/// The entry's own graph after all passes.
+std::unique_ptr<const Graph> optimized(const Graph& graph, const EntryPoint& entry,
+                                       const Options& options) {
+  auto result = std::unique_ptr<Graph>(new Graph(graph.copy()));
+  std::vector<int> roots;
+  for (const Tensor& root : entry.roots) roots.push_back(root.id);
+  if (options.fuse) passes::fuse(*result);
+  if (entry.append) {
+    const std::vector<int> more = entry.append(*result);
+    roots.insert(roots.end(), more.begin(), more.end());
+  }
+  passes::drop_dead(*result, roots);
+  passes::layout(*result, options.layout);
+  if (options.schedule) passes::schedule(*result);
+  if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);
+  passes::split(*result, {options.threads, options.chunks});
+  assert(check_order(*result).empty());
+  return result;
+}
+
+/// Kernels by what they were made for. One set per member, as a primitive holds its addresses.
+class Kernels {
+ public:
+  explicit Kernels(const Device& device) : device_(device) {}
+
+  std::shared_ptr<const Kernel> of(const Graph& graph, const Node& node) {
+    const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+    for (const Made& made : made_[node.op]) {
+      if (made.member == node.member && made.attributes == node.attributes &&
+          made.inputs == inputs && made.outputs == outputs)
+        return made.kernel;
+    }
+    const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_});
+    ++count_;
+    made_[node.op].push_back({node.member, node.attributes, inputs, outputs,
+                              std::make_shared<const Kernel>(kernel)});
+    return made_[node.op].back().kernel;
+  }
+  [[nodiscard]] int count() const { return count_; }
+
+ private:
+  [[nodiscard]] auto maker(const Node& node) const -> Kernel (*)(const Site&) {
+    const bool on_cpu = device_.kind == Device::Kind::cpu;
+    const auto make = on_cpu ? node.op->cpu : node.op->cuda;
+    if (make != nullptr) return make;
+    throw DeviceError(text("program: op '", node.op->name, "' has no ", on_cpu ? "CPU" : "CUDA",
+                           " kernel in this build",
+                           on_cpu ? "" : "; configure with -DPOOLGRAD_CUDA=ON or use Device::cpu"));
+  }
+
+  struct Made {
+    int member;
+    Attributes attributes;
+    std::vector<Spec> inputs, outputs;
+    std::shared_ptr<const Kernel> kernel;
+  };
+  Device device_;
+  std::map<const OpDef*, std::vector<Made>> made_;
+  int count_ = 0;
+};
+
+/// Every node that has work to do, with its kernel; a workspace becomes a storage of one step.
+void prepare(Entry& entry, const Options& options) {
+  const OneThread guard;
+  Kernels kernels(options.device);
+  const std::vector<int> phase = phases(*entry.graph, entry.storages);
+  for (int i = 0; i < static_cast<int>(entry.graph->nodes.size()); ++i) {
+    const Node& node = entry.graph->nodes[row(i)];
+    if (node.op->view != nullptr) continue;
+    Step step{.node = i, .member = node.member, .phase = phase[row(i)],
+              .kernel = kernels.of(*entry.graph, node)};
+    if (step.kernel->workspace_bytes > 0) {
+      step.workspace = static_cast<int>(entry.storages.all.size());
+      entry.storages.all.push_back(
+          {step.kernel->workspace_bytes, i, i + 1, -1, node.member});
+    }
+    entry.steps.push_back(std::move(step));
+  }
+  entry.kernels = kernels.count();
+}
+
+/// Who takes and gives back each planned storage when bytes are asked for at run time, and one request
+/// per storage for the plan.
+void note_lifetimes(Entry& entry) {
+  std::vector<int> step_of(entry.graph->nodes.size(), -1);
+  for (std::size_t i = 0; i < entry.steps.size(); ++i)
+    step_of[row(entry.steps[i].node)] = static_cast<int>(i);
+  entry.edges.resize(entry.steps.empty() ? 0 : row(entry.steps.back().phase) + 1);
+  for (int s = 0; s < static_cast<int>(entry.storages.all.size()); ++s) {
+    const Storage& storage = entry.storages.all[row(s)];
+    entry.requests.emplace_back();
+    if (storage.persistent >= 0 || storage.first < 0 || storage.bytes == 0) continue;
+    Step& first = entry.steps[row(step_of[row(storage.first)])];
+    Step& last = entry.steps[row(step_of[row(storage.end - 1)])];
+    entry.requests.back() = {.bytes = storage.bytes,
+                             .first = storage.first,
+                             .end = storage.end,
+                             .member = storage.member,
+                             .first_phase = first.phase,
+                             .end_phase = last.phase + 1};
+    (storage.member >= 0 ? first.born : entry.edges[row(first.phase)].born).push_back(s);
+    (storage.member >= 0 ? last.dead : entry.edges[row(last.phase)].dead).push_back(s);
+  }
+}
+
+Entry drafted(const Graph& graph, const EntryPoint& point, const Options& options) {
+  Entry entry{.name = point.name, .graph = optimized(graph, point, options)};
+  for (int id = graph.tensors.size(); id < entry.graph->tensors.size(); ++id) {
+    if (entry.graph->tensors.persistent(id))
+      throw ArgumentError(text("compile: entry '", point.name, "' appended ",
+                               entry.graph->describe(id), " to column '",
+                               entry.graph->tensors.column[row(id)],
+                               "'; persistent tensors must be made before compile()"));
+  }
+  entry.storages = assign_storages(*entry.graph, options.in_place);
+  prepare(entry, options);
+  note_lifetimes(entry);
+  entry.plan = memory::plan(entry.requests);
+  assert(memory::check(entry.plan, entry.requests).empty());
+  entry.sum_bytes = memory::sum_bytes(entry.requests);
+  return entry;
+}
+
+/// Whether the bytes of a tensor are those of the same tensor in `options.share`.
+bool shared(const TensorTable& tensors, int id, const Options& options) {
+  const std::string& column = tensors.column[row(id)];
+  if (options.share == nullptr || column == "inputs" || column == "kept") return false;
+  const TensorTable& theirs = options.share->blueprint().tensors;
+  for (int other = 0; other < theirs.size(); ++other) {
+    if (theirs.column[row(other)] == column &&
+        theirs.name[row(other)] == tensors.name[row(id)] &&
+        theirs.spec[row(other)] == tensors.spec[row(id)])
+      return true;
+  }
+  return false;
+}
+
+void place_columns(Blueprint& blueprint) {
+  const TensorTable& tensors = blueprint.tensors;
+  std::vector<std::string> columns;  // in order of first appearance
+  for (const std::string& name : tensors.column) {
+    if (!name.empty() && std::ranges::count(columns, name) == 0) columns.push_back(name);
+  }
+  blueprint.offset.assign(row(tensors.size()), -1);
+  for (const std::string& name : columns) {
+    for (int dtype = 0; dtype <= static_cast<int>(DType::boolean); ++dtype) {
+      for (int id = 0; id < tensors.size(); ++id) {
+        const Spec& spec = tensors.spec[row(id)];
+        if (tensors.column[row(id)] != name || static_cast<int>(spec.dtype) != dtype ||
+            shared(tensors, id, blueprint.options))
+          continue;
+        blueprint.offset[row(id)] = static_cast<std::ptrdiff_t>(blueprint.persistent_bytes);
+        blueprint.persistent_bytes += memory::aligned(spec.bytes());
+      }
+    }
+  }
+}
+
+void check_options(const Graph& graph, const std::vector<EntryPoint>& entries,
+                   const Options& options) {
+  constexpr int kMaxThreads = 256;
+  if (options.threads < 1 || options.threads > kMaxThreads)
+    throw ArgumentError(text("compile: ", options.threads, " threads; choose 1 to ", kMaxThreads));
+  if (options.chunks < 0)
+    throw ArgumentError(text("compile: ", options.chunks, " chunks; choose 1 or more, or 0 for as many "
+                             "as the sizes suggest"));
+  if (entries.empty()) throw ArgumentError("compile: no entries; name at least one with its roots");
+  for (const EntryPoint& entry : entries) {
+    if (std::ranges::count(entries, entry.name, &EntryPoint::name) > 1)
+      throw ArgumentError(text("compile: two entries are called '", entry.name, "'"));
+    for (const Tensor& root : entry.roots) {
+      if (root.graph != &graph)
+        throw ArgumentError(text("compile: a root of entry '", entry.name,
+                                 "' belongs to another graph, or to none"));
+    }
+  }
+}
+
+std::string megabytes(std::size_t bytes) {
+  std::ostringstream out;
+  out.setf(std::ios::fixed);
+  out.precision(1);
+  out << static_cast<double>(bytes) / (1 << 20) << " MiB";
+  return out.str();
+}
+
+}  // namespace
+
+std::string to_string(Memory memory) {
+  switch (memory) {
+    case Memory::planned:
+      return "planned";
+    case Memory::pooled:
+      return "pooled";
+    default:
+      return "direct";
+  }
+}
+
+std::size_t Blueprint::lower_bound_bytes() const {
+  std::size_t most = 0;
+  for (const Entry& entry : entries) most = std::max(most, entry.plan.lower_bound_bytes);
+  return persistent_bytes + most;
+}
+
+std::size_t Blueprint::sum_bytes() const {
+  std::size_t most = 0;
+  for (const Entry& entry : entries) most = std::max(most, entry.sum_bytes);
+  return persistent_bytes + most;
+}
+
+std::size_t Blueprint::predicted_peak_bytes() const {
+  return options.memory == Memory::planned ? arena_bytes() : lower_bound_bytes();
+}
+
+std::size_t Blueprint::column_bytes(std::string_view column) const {
+  std::size_t bytes = 0;
+  for (int id = 0; id < tensors.size(); ++id) {
+    if (tensors.column[row(id)] == column) bytes += memory::aligned(tensors.spec[row(id)].bytes());
+  }
+  return bytes;
+}
+
+const Entry& Blueprint::entry(std::string_view name) const {
+  const auto found = std::ranges::find(entries, name, &Entry::name);
+  if (found != entries.end()) return *found;
+  std::string known;
+  for (const Entry& entry : entries) known += (known.empty() ? "'" : ", '") + entry.name + "'";
+  throw ArgumentError(text("program: no entry '", name, "'; there are ", known));
+}
+
+Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
+                const Options& options) {
+  check_options(graph, entries, options);
+  Graph kept = graph.copy();
+  for (const EntryPoint& entry : entries) {
+    for (const Tensor& root : entry.roots) kept.keep(kept.handle(root.id));
+  }
+  Blueprint blueprint{.options = options, .tensors = kept.tensors, .rows_id = kept.rows_id()};
+  place_columns(blueprint);
+  for (const EntryPoint& entry : entries) {
+    blueprint.entries.push_back(drafted(kept, entry, options));
+    blueprint.scratch_bytes =
+        std::max(blueprint.scratch_bytes, blueprint.entries.back().plan.arena_bytes);
+  }
+  const std::size_t bytes = blueprint.predicted_peak_bytes();
+  if (options.memory_limit_bytes > 0 && bytes > options.memory_limit_bytes)
+    throw MemoryError(text("compile: ", to_string(options.memory), " memory of ", megabytes(bytes),
+                           " is more than the limit of ", megabytes(options.memory_limit_bytes),
+                           "; take a smaller batch or raise the limit"));
+  return blueprint;
+}
+
+}  // namespace poolgrad

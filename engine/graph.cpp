@@ -1,0 +1,109 @@
+// Building graphs. Shapes are logical here: layout is settled by a pass.
+#include "engine/graph.h"
+
+#include <algorithm>
+
+namespace poolgrad {
+namespace {
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+}  // namespace
+
+Tensor Graph::input(const Spec& spec, std::string_view name, bool batched) {
+  check_extents(spec, text("input '", name, "'"));
+  const Tensor slot = state(spec, {}, name, "inputs");
+  tensors.unbatched[row(slot.id)] = batched && spec.shape.rank() > 0 ? 0 : 1;
+  return slot;
+}
+
+Tensor Graph::parameter(const Shape& shape, Init init, std::string_view name) {
+  init.stream = column("parameters").size();
+  const std::string path =
+      current_layer.empty() ? std::string(name) : text(current_layer, ".", name);
+  check_extents({shape}, text("parameter '", path, "'"));
+  return state({shape}, init, path, "parameters");
+}
+
+Tensor Graph::state(const Spec& spec, Init init, std::string_view name, std::string_view column) {
+  const int id = tensors.add(spec);
+  tensors.name[row(id)] = name;
+  tensors.column[row(id)] = column;
+  tensors.init[row(id)] = init;
+  tensors.layer[row(id)] = current_layer;
+  return {this, id};
+}
+
+Tensor Graph::rows() {
+  if (rows_ < 0) rows_ = input({{}, DType::i32}, "rows").id;
+  return {this, rows_};
+}
+
+Tensor Graph::step() {
+  if (step_ < 0) step_ = state({{}, DType::i64}, {}, "step", "counters").id;
+  return {this, step_};
+}
+
+std::vector<Tensor> Graph::add(const OpDef& op, const std::vector<Tensor>& inputs,
+                               const Attributes& attributes) {
+  Node node{.op = &op, .attributes = attributes};
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].graph != this)
+      throw ShapeError(text(op.name, ": input ", i, " belongs to another graph"));
+    node.inputs.push_back(inputs[i].id);
+  }
+  const std::vector<Spec> before = specs(node.inputs);
+  std::vector<Spec> made;
+  try {
+    made = op.infer({before, {}, node.attributes});
+  } catch (const ShapeError& error) {
+    if (current_layer.empty()) throw;
+    throw ShapeError(text(error.what(), " (in layer '", current_layer, "')"));
+  }
+  for (const Spec& spec : made) {
+    const int id = tensors.add(spec);
+    tensors.layer[row(id)] = current_layer;
+    tensors.backward[row(id)] = in_backward ? 1 : 0;
+    node.outputs.push_back(id);
+  }
+  nodes.push_back(std::move(node));
+  return handles(nodes.back().outputs);
+}
+
+void Graph::keep(Tensor tensor) {
+  std::string& column = tensors.column[row(tensor.id)];
+  if (column.empty()) column = "kept";
+}
+
+Graph::Layer::Layer(Graph& graph, std::string_view name)
+    : graph_(graph), outer_(graph.current_layer) {
+  graph.current_layer = outer_.empty() ? std::string(name) : text(outer_, ".", name);
+}
+Graph::Layer::~Layer() { graph_.current_layer = outer_; }
+
+std::vector<Tensor> Graph::handles(std::span<const int> ids) {
+  std::vector<Tensor> result;
+  for (const int id : ids) result.push_back({this, id});
+  return result;
+}
+
+std::vector<Spec> Graph::specs(std::span<const int> ids) const {
+  std::vector<Spec> result;
+  for (const int id : ids) result.push_back(tensors.spec[row(id)]);
+  return result;
+}
+
+std::vector<Tensor> Graph::column(std::string_view name) {
+  std::vector<Tensor> result;
+  for (int id = 0; id < tensors.size(); ++id) {
+    if (tensors.column[row(id)] == name) result.push_back({this, id});
+  }
+  return result;
+}
+
+const std::string& Graph::name(int id) const { return tensors.name[row(id)]; }
+
+std::string Graph::describe(int id) const {
+  const std::string& own = name(id);
+  return text("'", own.empty() ? text("tensor ", id) : own, "' ", tensors.spec[row(id)].shape);
+}
+
+}  // namespace poolgrad

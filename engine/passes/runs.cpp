@@ -1,0 +1,190 @@
+// Greedy: a run begins at the first node that is worth cutting and takes every later node that fits.
+#include "engine/passes/runs.h"
+
+#include <algorithm>
+
+#include "engine/liveness.h"
+
+namespace poolgrad::passes {
+namespace {
+
+constexpr std::int64_t kWorthCutting = 64 << 10;  // bytes that a node touches
+constexpr std::int64_t kCache = 1 << 20;          // bytes of rows that stay in a core's own cache
+constexpr int kMaxChunks = 64;
+
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+/// Bytes of a node's operands by what becomes of them.
+struct Weight {
+  std::int64_t rows = 0, whole = 0, sums = 0;
+
+  /// What is needed whole is read again for every part.
+  [[nodiscard]] bool mostly_whole() const { return whole * 4 > rows; }
+};
+
+class Finder {
+ public:
+  Finder(const Graph& graph, const Split& settings)
+      : graph_(graph), members_(settings.members), before_(predecessors(graph)) {
+    done_.resize(graph.nodes.size());
+    in_run_.resize(row(graph.tensors.size()));
+    chunks_ = settings.chunks > 0 ? settings.chunks : chunks_that_fit();
+  }
+
+  std::vector<Run> find() {
+    std::vector<Run> runs;
+    const int count = static_cast<int>(graph_.nodes.size());
+    for (int i = 0; i < count; ++i) {
+      if (done_[row(i)]) continue;  // every other node before i is done: i is ready
+      run_ = {};
+      in_run_.assign(in_run_.size(), false);
+      if (begins(i)) {
+        for (int j = i + 1; j < count; ++j) try_to_join(j);
+      } else {
+        run_.nodes = {{i, {}}};
+      }
+      for (const CutNode& cut : run_.nodes) done_[row(cut.node)] = true;
+      runs.push_back(std::move(run_));
+    }
+    return runs;
+  }
+
+ private:
+  [[nodiscard]] const Node& node(int i) const { return graph_.nodes[row(i)]; }
+  [[nodiscard]] const Spec& spec(int id) const { return graph_.tensors.spec[row(id)]; }
+
+  template <typename F>
+  void each(const Node& node, const Cut& cut, const F& visit) const {
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) visit(node.inputs[i], cut.input(i));
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) visit(node.outputs[i], cut.output(i));
+  }
+  [[nodiscard]] Weight weigh(const Node& node, const Cut& cut) const {
+    Weight weight;
+    each(node, cut, [&](int id, Share share) {
+      const auto bytes = static_cast<std::int64_t>(spec(id).bytes());
+      (share == Share::rows  ? weight.rows
+       : share == Share::sum ? weight.sums
+                             : weight.whole) += bytes;
+    });
+    return weight;
+  }
+  [[nodiscard]] std::vector<Cut> cuts(const Node& node) const {
+    if (node.op->cuts == nullptr) return {};
+    const auto inputs = graph_.specs(node.inputs), outputs = graph_.specs(node.outputs);
+    return node.op->cuts({inputs, outputs, node.attributes});
+  }
+  [[nodiscard]] std::int64_t length(const Node& node, const Cut& cut) const {
+    std::int64_t rows = 0;
+    each(node, cut, [&](int id, Share share) {
+      if (share == Share::rows) rows = spec(id).shape[0];
+    });
+    return rows;
+  }
+
+  /// The smallest power of two with which one member's rows of the widest node stay in a cache.
+  [[nodiscard]] int chunks_that_fit() const {
+    std::int64_t widest = 0, length = 1;
+    for (const Node& node : graph_.nodes) {
+      const auto ways = cuts(node);
+      if (ways.empty() || node.op->view != nullptr) continue;
+      const Weight weight = weigh(node, ways[0]);
+      if (weight.mostly_whole() || weight.rows <= widest) continue;
+      widest = weight.rows;
+      length = this->length(node, ways[0]);
+    }
+    int chunks = 1;
+    while (chunks < kMaxChunks && widest > kCache * members_ * chunks &&
+           2 * chunks * members_ <= length)
+      chunks *= 2;
+    return chunks;
+  }
+
+  /// Into how many parts this node would best be cut; 0: it does not matter.
+  [[nodiscard]] int wanted(const Node& node, const Weight& weight) const {
+    if (node.op->updates > 0) return 0;  // rows of weights: where their gradient is made
+    if (weight.mostly_whole()) return members_;
+    return weight.rows > kCache ? members_ * chunks_ : 0;
+  }
+
+  bool begins(int i) {
+    if (members_ * chunks_ == 1 || node(i).op->view != nullptr) return false;
+    for (const Cut& cut : cuts(node(i))) {
+      const Weight weight = weigh(node(i), cut);
+      if (weight.rows + weight.whole < kWorthCutting) continue;
+      run_.rows = length(node(i), cut);
+      run_.parts = std::max(wanted(node(i), weight), members_);
+      if (run_.rows >= run_.parts && run_.parts > 1 && fits(i, cut)) return join(i, cut);
+    }
+    run_ = {};
+    return false;
+  }
+  void try_to_join(int j) {
+    if (done_[row(j)]) return;
+    const bool follows =
+        std::ranges::any_of(node(j).inputs, [&](int id) { return in_run_[row(id)]; });
+    for (const Cut& cut : cuts(node(j))) {
+      if ((follows || weigh(node(j), cut).rows >= kWorthCutting) && fits(j, cut)) {
+        join(j, cut);
+        return;
+      }
+    }
+  }
+  bool join(int i, const Cut& cut) {
+    run_.nodes.push_back({i, cut});
+    for (const int id : node(i).outputs) in_run_[row(id)] = true;
+    return true;
+  }
+
+  /// Rows meet rows made in this run or before it; what is whole, or a sum, was made before it.
+  [[nodiscard]] bool fits(int i, const Cut& cut) const {
+    const Node& candidate = node(i);
+    for (std::size_t k = 0; k < candidate.inputs.size(); ++k) {
+      if (cut.input(k) == Share::whole && in_run_[row(candidate.inputs[k])]) return false;
+    }
+    bool same_rows = true;
+    each(candidate, cut, [&](int id, Share share) {
+      if (share == Share::rows)
+        same_rows = same_rows && spec(id).shape.rank() > 0 && spec(id).shape[0] == run_.rows;
+    });
+    if (!same_rows || !std::ranges::all_of(before_[row(i)], [&](int earlier) {
+          return done_[row(earlier)] || follows_by_rows(candidate, earlier);
+        }))
+      return false;
+    const Weight weight = weigh(candidate, cut);
+    if (weight.sums > 0 &&
+        (candidate.op->adds == nullptr || weight.sums * run_.parts > weight.rows))
+      return false;
+    const int wish = wanted(candidate, weight);
+    return wish == 0 || wish == run_.parts;
+  }
+  /// Whether `earlier` is in the run and `candidate` needs only rows of its own part from it. Otherwise
+  /// it would be ordered after a node without reading its rows: an update must not overtake another
+  /// part's reader.
+  [[nodiscard]] bool follows_by_rows(const Node& candidate, int earlier) const {
+    const auto maker = std::ranges::find(run_.nodes, earlier, &CutNode::node);
+    if (maker == run_.nodes.end()) return false;
+    bool reads = false;
+    for (std::size_t k = 0; k < node(earlier).outputs.size(); ++k) {
+      if (std::ranges::count(candidate.inputs, node(earlier).outputs[k]) == 0) continue;
+      if (maker->cut.output(k) != Share::rows) return false;
+      reads = true;
+    }
+    return reads;
+  }
+
+  const Graph& graph_;
+  int members_;
+  int chunks_ = 1;
+  std::vector<std::vector<int>> before_;
+  std::vector<bool> done_;    // node -> in a run that is found
+  std::vector<bool> in_run_;  // tensor -> made by the run that is being found
+  Run run_;
+};
+
+}  // namespace
+
+std::vector<Run> find_runs(const Graph& graph, const Split& settings) {
+  return Finder(graph, settings).find();
+}
+
+}  // namespace poolgrad::passes

@@ -1,0 +1,180 @@
+// Writes the runs out part by part. Parts are slices and joins, that is views: no bytes move.
+#include <algorithm>
+#include <utility>
+
+#include "engine/ops.h"
+#include "engine/passes/runs.h"
+
+namespace poolgrad::passes {
+namespace {
+
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+/// Where the parts of a tensor are, once it is cut.
+struct Parts {
+  std::vector<int> ids;  // of slices, one per part
+  bool joined = true;    // the whole can be read
+};
+
+class Writer {
+ public:
+  Writer(Graph& graph, int members)
+      : graph_(graph), nodes_(std::exchange(graph.nodes, {})), load_(row(members)) {}
+
+  void write(const Run& run) {
+    grow();
+    if (run.parts == 1) return write_whole(nodes_[row(run.nodes[0].node)]);
+    write_parts(run);
+  }
+
+ private:
+  [[nodiscard]] const Spec& spec(int id) const { return graph_.tensors.spec[row(id)]; }
+  [[nodiscard]] int members() const { return static_cast<int>(load_.size()); }
+  [[nodiscard]] int least_loaded() const {
+    return static_cast<int>(std::ranges::min_element(load_) - load_.begin());
+  }
+  /// One row per tensor in the tables here too.
+  void grow() {
+    parts_.resize(row(graph_.tensors.size()));
+    maker_.resize(row(graph_.tensors.size()), -1);
+  }
+
+  // ---- tensors
+
+  int whole(int id) {
+    if (!parts_[row(id)].joined) {
+      (void)join(graph_.handles(parts_[row(id)].ids));
+      graph_.nodes.back().outputs[0] = id;
+      grow();
+      parts_[row(id)].joined = true;
+    }
+    return id;
+  }
+  static Rows rows(const Run& run, int part) {
+    return {run.rows * part / run.parts, run.rows * (part + 1) / run.parts};
+  }
+  int slice_of(int id, const Run& run, int part) {
+    if (static_cast<int>(parts_[row(id)].ids.size()) != run.parts) {
+      whole(id);
+      std::vector<int> ids;
+      for (int p = 0; p < run.parts; ++p) {
+        const Rows r = rows(run, p);
+        ids.push_back(slice(graph_.handle(id), r.begin, r.end).id);
+        describe_as(ids.back(), id);
+      }
+      grow();
+      parts_[row(id)].ids = std::move(ids);
+    }
+    return parts_[row(id)].ids[row(part)];
+  }
+  /// Reports speak of the parts as of the whole.
+  void describe_as(int part, int whole) {
+    TensorTable& tensors = graph_.tensors;
+    tensors.name[row(part)] = tensors.name[row(whole)];
+    tensors.layer[row(part)] = tensors.layer[row(whole)];
+    tensors.backward[row(part)] = tensors.backward[row(whole)];
+  }
+
+  // ---- nodes
+
+  void write_whole(const Node& node) {
+    for (const int id : node.inputs) whole(id);
+    int member = least_loaded();
+    for (const int id : node.inputs) {
+      if (maker_[row(id)] >= 0) member = maker_[row(id)];  // stay where the input was made
+    }
+    if (node.op->view == nullptr) {
+      for (const auto* ids : {&node.inputs, &node.outputs})
+        for (const int id : *ids) load_[row(member)] += static_cast<std::int64_t>(spec(id).bytes());
+      for (const int id : node.outputs) maker_[row(id)] = member;
+    }
+    graph_.nodes.push_back(node);
+    graph_.nodes.back().member = member;
+  }
+
+  void write_parts(const Run& run) {
+    // For each node and member, the tensors that were last added to: empty before the first part.
+    std::vector<std::vector<std::vector<int>>> sums(run.nodes.size(),
+                                                    std::vector<std::vector<int>>(load_.size()));
+    for (const CutNode& cut : run.nodes) {
+      const Node& node = nodes_[row(cut.node)];
+      for (std::size_t k = 0; k < node.outputs.size(); ++k) {
+        if (cut.cut.output(k) == Share::rows)
+          parts_[row(node.outputs[k])] = {std::vector<int>(row(run.parts)), false};
+      }
+    }
+    const int chunks = run.parts / members();
+    for (int chunk = 0; chunk < chunks; ++chunk)
+      for (int member = 0; member < members(); ++member)
+        for (std::size_t n = 0; n < run.nodes.size(); ++n)
+          write_part(run, n, member, member * chunks + chunk, sums[n][row(member)]);
+    for (std::size_t n = 0; n < run.nodes.size(); ++n) {
+      const Node& node = nodes_[row(run.nodes[n].node)];
+      for (std::size_t k = 0; k < node.outputs.size(); ++k) {
+        const int id = node.outputs[k];
+        if (run.nodes[n].cut.output(k) == Share::sum) {
+          add_up(sums[n], k, id);
+        } else if (graph_.tensors.persistent(id)) {
+          whole(id);
+        }
+      }
+    }
+  }
+
+  void write_part(const Run& run, std::size_t n, int member, int part, std::vector<int>& sums) {
+    const Node& node = nodes_[row(run.nodes[n].node)];
+    const Cut& cut = run.nodes[n].cut;
+    std::vector<int> inputs = sums;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      const int id = node.inputs[k];
+      inputs.push_back(cut.input(k) == Share::rows ? slice_of(id, run, part) : whole(id));
+    }
+    const OpDef& op = sums.empty() ? *node.op : *node.op->adds;
+    const Attributes attributes =
+        cut.part == nullptr ? node.attributes : cut.part(node.attributes, rows(run, part));
+    const std::vector<Tensor> made = graph_.add(op, graph_.handles(inputs), attributes);
+    graph_.nodes.back().member = member;
+    grow();
+    sums.clear();
+    for (std::size_t k = 0; k < node.outputs.size(); ++k) {
+      describe_as(made[k].id, node.outputs[k]);
+      if (cut.output(k) == Share::rows) parts_[row(node.outputs[k])].ids[row(part)] = made[k].id;
+      if (cut.output(k) == Share::sum) sums.push_back(made[k].id);
+    }
+  }
+
+  /// The sum of the members' sums, always in the same order, becomes `id`.
+  void add_up(const std::vector<std::vector<int>>& sums, std::size_t k, int id) {
+    int total = sums[0][k];
+    if (sums.size() == 1) {
+      for (Node& node : graph_.nodes) std::ranges::replace(node.outputs, total, id);
+      return;
+    }
+    const int member = least_loaded();
+    for (std::size_t m = 1; m < sums.size(); ++m) {
+      total = add(graph_.handle(total), graph_.handle(sums[m][k])).id;
+      graph_.nodes.back().member = member;
+      describe_as(total, id);
+    }
+    graph_.nodes.back().outputs[0] = id;
+    grow();
+    maker_[row(id)] = member;
+    load_[row(member)] += static_cast<std::int64_t>(spec(id).bytes());
+  }
+
+  Graph& graph_;
+  std::vector<Node> nodes_;          // as they were
+  std::vector<Parts> parts_;         // tensor -> its slices
+  std::vector<int> maker_;           // tensor -> the member who made it as a whole
+  std::vector<std::int64_t> load_;   // per member, by nodes that are not cut
+};
+
+}  // namespace
+
+void split(Graph& graph, const Split& settings) {
+  const std::vector<Run> runs = find_runs(graph, settings);
+  Writer writer(graph, settings.members);
+  for (const Run& run : runs) writer.write(run);
+}
+
+}  // namespace poolgrad::passes

@@ -1,0 +1,19 @@
+// Random numbers by place, not by sequence: the same on any thread, in any order, after a resume.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace poolgrad {
+
+/// Four 32-bit numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
+/// keyed by `seed`, at the counter (index, stream).
+[[nodiscard]] std::array<std::uint32_t, 4> draw(std::uint64_t seed, std::uint64_t stream,
+                                                std::uint64_t index);
+
+/// In [0, 1), a multiple of 2^-24.
+[[nodiscard]] constexpr float unit(std::uint32_t bits) {
+  return static_cast<float>(bits >> 8U) / 16777216.0F;
+}
+
+}  // namespace poolgrad

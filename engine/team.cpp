@@ -1,0 +1,74 @@
+// Barriers by a counter that goes up; waiting by spinning, then by sleeping on it.
+#include "engine/team.h"
+
+#include <pthread.h>
+
+#include <mutex>
+
+namespace poolgrad {
+namespace {
+
+constexpr int kSpins = 2000;  // about 20 µs: most of a small step's waits end earlier
+
+/// How often this process was forked off from another: the only state of the engine that is global, since
+/// a fork leaves a team without its threads.
+std::atomic<unsigned> forks = 0;
+
+unsigned count_forks() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { ++forks; }); });
+  return forks;
+}
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+void Team::Turn::wait(int old) const {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (now() != old) return;
+    pause();
+  }
+  turn_.wait(old, std::memory_order_acquire);
+}
+
+void Team::Turn::next() {
+  turn_.fetch_add(1, std::memory_order_acq_rel);
+  turn_.notify_all();  // no system call where nobody sleeps
+}
+
+Team::Team(int members, const std::function<void()>& begin)
+    : members_(members), made_in_(count_forks()) {
+  for (int member = 1; member < members; ++member) {
+    threads_.emplace_back([this, member, begin] {
+      if (begin) begin();
+      for (int seen = 0;; ++seen) {
+        job_.wait(seen);
+        if (stop_) return;
+        call_(work_, member);
+        meet();
+      }
+    });
+  }
+}
+
+Team::~Team() {
+  stop_ = true;
+  job_.next();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void Team::meet() {
+  const int now = met_.now();
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < members_) return met_.wait(now);
+  arrived_.store(0, std::memory_order_relaxed);
+  met_.next();
+}
+
+bool Team::forked() const { return made_in_ != forks; }
+
+}  // namespace poolgrad
