@@ -1,0 +1,56 @@
+// Loops over rows that several ops share.
+#include "engine/backend/loops.h"
+
+#include <algorithm>
+
+namespace poolgrad::loops {
+namespace {
+
+constexpr std::int64_t kBlock = 64;  // rows that are added up before their sum is
+
+/// Sums of kLanes neighbouring columns, in registers.
+template <int kLanes>
+[[gnu::always_inline]] inline void sum_lanes(const float* x, std::int64_t rows, std::int64_t stride,
+                                             bool add, float* sum) {
+  float total[kLanes] = {};
+  for (std::int64_t begin = 0; begin < rows; begin += kBlock) {
+    float part[kLanes] = {};
+    const std::int64_t end = std::min(begin + kBlock, rows);
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (int i = 0; i < kLanes; ++i) part[i] += x[row * stride + i];
+    }
+    for (int i = 0; i < kLanes; ++i) total[i] += part[i];
+  }
+  for (int i = 0; i < kLanes; ++i) sum[i] = add ? sum[i] + total[i] : total[i];
+}
+
+}  // namespace
+
+POOLGRAD_CLONES
+void add(const float* a, const float* b, float* y, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) y[i] = a[i] + b[i];
+}
+
+POOLGRAD_CLONES
+void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns) {
+  for (std::int64_t row = 0; row < rows; ++row, y += columns) {
+    if (bias != nullptr) {
+      for (std::int64_t i = 0; i < columns; ++i) y[i] += bias[i];
+    }
+    if (relu) {
+      for (std::int64_t i = 0; i < columns; ++i) y[i] = y[i] < 0.0F ? 0.0F : y[i];
+    }
+  }
+}
+
+POOLGRAD_CLONES
+void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride, bool add,
+              float* sum) {
+  std::int64_t i = 0;
+  for (; i + 64 <= columns; i += 64) sum_lanes<64>(x + i, rows, stride, add, sum + i);
+  for (; i + 16 <= columns; i += 16) sum_lanes<16>(x + i, rows, stride, add, sum + i);
+  for (; i + 4 <= columns; i += 4) sum_lanes<4>(x + i, rows, stride, add, sum + i);
+  for (; i < columns; ++i) sum_lanes<1>(x + i, rows, stride, add, sum + i);
+}
+
+}  // namespace poolgrad::loops
