@@ -6,20 +6,21 @@
 
 namespace poolgrad::train {
 
-/// When updates run: each as soon as its gradient is final (lowest peak), or one over whole columns (one
-/// launch; what clipping by the global norm or an all-reduce needs). Both give the same bits.
+/// When updates run: each as soon as its gradient is final (lowest peak), or one over whole columns
+/// (one launch; what clipping by the global norm or an all-reduce needs). Both give the same bits.
 enum class Updates : std::uint8_t { at_gradient, whole_column };
 
 struct MinimizeOptions {
   Updates updates = Updates::at_gradient;
-  /// Gradients get the column "gradients", in the order of the parameters, and stay after each step.
+  /// Gradients get the column "gradients", in the order of the parameters, and stay after each
+  /// step.
   bool keep_gradients = false;
 };
 
 struct Training {
-  Tensor loss{};      // [] f32: the loss before the update
-  Tensor rate{};      // [] f32, persistent: write it to change the learning rate
-  Tensor scale{};     // [] f32, persistent: the gradient of the loss itself, 1
+  Tensor loss{};                    // [] f32: the loss before the update
+  Tensor rate{};                    // [] f32, persistent: write it to change the learning rate
+  Tensor scale{};                   // [] f32, persistent: the gradient of the loss itself, 1
   std::vector<Tensor> gradients{};  // with keep_gradients: one per parameter
 
   /// `also` are further tensors to be computed and kept (logits, a count of right answers).
@@ -28,9 +29,10 @@ struct Training {
   std::function<std::vector<int>(Graph&)> append{};  // backward and update nodes, for the entry
 };
 
-/// Over all tensors in the column "parameters" of the loss's graph. Reserves moments, learning rate, step
-/// counter and gradients now; nodes are appended when the entry is compiled, since fusing comes first.
-/// Throws ArgumentError for bad settings, ShapeError when the loss is no scalar or there are no parameters.
+/// Over all tensors in the column "parameters" of the loss's graph. Reserves moments, learning
+/// rate, step counter and gradients now; nodes are appended when the entry is compiled, since
+/// fusing comes first. Throws ArgumentError for bad settings, ShapeError when the loss is no scalar
+/// or there are no parameters.
 [[nodiscard]] Training minimize(Tensor loss, const Optimizer& optimizer,
                                 const MinimizeOptions& options = {});
 

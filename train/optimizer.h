@@ -15,13 +15,18 @@ struct Sgd {
 
 /// Adam (Kingma and Ba, 2015, algorithm 1), as PyTorch: weight decay is added to the gradient.
 struct Adam {
-  float rate = 1e-3F, beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F, weight_decay = 0.0F;
+  float rate = 1e-3F;
+  double beta1 = 0.9, beta2 = 0.999;  // not floats: 1 - beta2 would lose digits
+  float epsilon = 1e-8F, weight_decay = 0.0F;
   bool operator==(const Adam&) const = default;
 };
 
-/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019): w -= rate · weight_decay · w first.
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019): w -= rate · weight_decay · w
+/// first.
 struct AdamW {
-  float rate = 1e-3F, beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F, weight_decay = 1e-2F;
+  float rate = 1e-3F;
+  double beta1 = 0.9, beta2 = 0.999;
+  float epsilon = 1e-8F, weight_decay = 1e-2F;
   bool operator==(const AdamW&) const = default;
 };
 
