@@ -1,0 +1,191 @@
+// The loop: gather a batch, run a step, again and again; reports between are not in it.
+#include "train/fit.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "train/batches.h"
+
+namespace poolgrad::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+void add(memory::AllocationCounts& sum, const memory::AllocationCounts& more) {
+  sum.ours += more.ours;
+  sum.library += more.library;
+  sum.ours_bytes += more.ours_bytes;
+  sum.library_bytes += more.library_bytes;
+  sum.largest_library_bytes = std::max(sum.largest_library_bytes, more.largest_library_bytes);
+  sum.mmaps += more.mmaps;
+}
+
+/// Sums over the samples of an epoch.
+struct Tally {
+  double loss = 0.0;
+  std::int64_t correct = 0, samples = 0;
+
+  [[nodiscard]] double mean_loss() const { return loss / static_cast<double>(samples); }
+  [[nodiscard]] double accuracy() const {
+    return static_cast<double>(correct) / static_cast<double>(samples);
+  }
+};
+
+/// One entry with its feeds and results at hand, so that a step touches no heap.
+class Runner {
+ public:
+  Runner(Program& program, const Task& task, std::string_view entry, Tensor loss, Tensor correct)
+      : program_(program),
+        entry_(entry),
+        feeds_{Feed{task.samples, program.view(task.samples)},
+               Feed{task.labels, program.view(task.labels)}},
+        loss_(program.view(loss).as<float>().data()),
+        correct_(program.view(correct).as<std::int64_t>().data()) {}
+
+  /// Gathers the next batch into the slots and runs it; false at the end of the epoch.
+  bool next(Batches& batches, Tally& tally) {
+    const std::int64_t rows = batches.next(static_cast<float*>(feeds_[0].values.data),
+                                           static_cast<std::int64_t*>(feeds_[1].values.data));
+    if (rows == 0) return false;
+    for (Feed& feed : feeds_) feed.values.shape[0] = rows;
+    program_.run(entry_, feeds_);
+    tally.loss += static_cast<double>(*loss_) * static_cast<double>(rows);
+    tally.correct += *correct_;
+    tally.samples += rows;
+    return true;
+  }
+
+  [[nodiscard]] float loss() const { return *loss_; }
+
+ private:
+  Program& program_;
+  std::string_view entry_;
+  std::array<Feed, 2> feeds_;
+  const float* loss_;
+  const std::int64_t* correct_;
+};
+
+class Loop {
+ public:
+  Loop(const Task& task, Program& program, const Split& data, const FitOptions& options,
+       const FitCallbacks& callbacks)
+      : program_(program),
+        options_(options),
+        callbacks_(callbacks),
+        train_batches_(data.train, task.samples.shape()[0], options.seed),
+        test_batches_(data.test, std::min(task.samples.shape()[0], data.test.count()), 0),
+        train_(program, task, "train", task.training.loss, task.correct),
+        test_(program, task, "evaluate", task.test_loss, task.test_correct) {}
+
+  FitResult run() {
+    program_.watch_peak();
+    for (int epoch = 1; epoch <= options_.epochs && !result_.interrupted; ++epoch) {
+      const Clock::time_point begin = Clock::now();
+      EpochReport report{.epoch = epoch};
+      if (!train(report) || !test(report)) {
+        result_.interrupted = true;
+        break;
+      }
+      report.seconds = seconds_since(begin);
+      result_.epochs.push_back(report);
+      if (callbacks_.on_epoch) callbacks_.on_epoch(report);
+    }
+    result_.images_per_second = images_per_second();
+    result_.predicted_peak_bytes = program_.blueprint().predicted_peak_bytes();
+    result_.measured_peak_bytes = program_.measured_peak_bytes();
+    result_.guards_intact = program_.guards_intact();
+    return std::move(result_);
+  }
+
+ private:
+  bool train(EpochReport& report) {
+    Tally tally;
+    StepReport progress{.epoch = report.epoch, .step = 0, .of = train_batches_.per_epoch()};
+    train_batches_.shuffle(report.epoch);
+    while (step(tally)) {
+      ++progress.step;
+      if (!std::isfinite(train_.loss())) {
+        throw DivergedError(text("fit: the loss became ", train_.loss(), " at step ", progress.step,
+                                 " of epoch ", report.epoch, "; lower the learning rate"));
+      }
+      if (callbacks_.on_step) {
+        progress.loss = tally.mean_loss();
+        progress.accuracy = tally.accuracy();
+        progress.images_per_second = images_per_second();
+        callbacks_.on_step(progress);
+      }
+      if (callbacks_.should_stop && callbacks_.should_stop()) return false;
+    }
+    report.train_loss = tally.mean_loss();
+    report.train_accuracy = tally.accuracy();
+    return true;
+  }
+
+  /// A step of the loop in the words of FitResult: what it allocates and how long it takes counts.
+  bool step(Tally& tally) {
+    const Clock::time_point begin = Clock::now();
+    const memory::AllocationWindow window;
+    const std::int64_t before = tally.samples;
+    if (!train_.next(train_batches_, tally)) return false;
+    add(result_.allocations, window.counts());
+    result_.seconds += seconds_since(begin);
+    images_ += tally.samples - before;
+    ++result_.steps;
+    return true;
+  }
+
+  bool test(EpochReport& report) {
+    Tally tally;
+    test_batches_.in_order();
+    while (test_.next(test_batches_, tally)) {
+      if (callbacks_.should_stop && callbacks_.should_stop()) return false;
+    }
+    report.test_loss = tally.mean_loss();
+    report.test_accuracy = tally.accuracy();
+    return true;
+  }
+
+  [[nodiscard]] double images_per_second() const {
+    return result_.seconds > 0 ? static_cast<double>(images_) / result_.seconds : 0.0;
+  }
+
+  Program& program_;
+  const FitOptions& options_;
+  const FitCallbacks& callbacks_;
+  Batches train_batches_, test_batches_;
+  Runner train_, test_;
+  FitResult result_;
+  std::int64_t images_ = 0;
+};
+
+void check_fits(const Task& task, const Split& data, const FitOptions& options) {
+  if (options.epochs < 1)
+    throw ArgumentError(text("fit: ", options.epochs, " epochs; take at least one"));
+  const Shape& slot = task.samples.shape();
+  const std::int64_t elements = slot.count() / slot[0];
+  const std::int64_t classes = task.logits.shape()[1];
+  for (const Dataset* part : {&data.train, &data.test}) {
+    if (part->sample_shape().count() != elements) {
+      throw ShapeError(text("fit: samples are ", part->sample_shape(), " but the model takes ",
+                            slot, "; make the task with the samples' shape"));
+    }
+    if (part->classes > classes) {
+      throw ShapeError(text("fit: the data has ", part->classes, " classes but the model answers ",
+                            task.logits.shape(), "; give it as many outputs"));
+    }
+  }
+}
+
+}  // namespace
+
+FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options,
+              const FitCallbacks& callbacks) {
+  check_fits(task, data, options);
+  return Loop(task, program, data, options, callbacks).run();
+}
+
+}  // namespace poolgrad::train

@@ -1,0 +1,66 @@
+// fit(): the one training loop. The command and Python both call it; what they print is theirs.
+#pragma once
+
+#include <functional>
+
+#include "engine/program.h"
+#include "memory/allocation_count.h"
+#include "train/dataset.h"
+#include "train/task.h"
+
+namespace poolgrad::train {
+
+struct FitOptions {
+  int epochs = 5;
+  std::uint64_t seed = 0;  // of the order of the samples
+};
+
+struct StepReport {
+  int epoch = 1;                   // from 1
+  std::int64_t step = 1, of = 1;   // in this epoch
+  double loss = 0.0;               // mean over the samples of this epoch so far
+  double accuracy = 0.0;           // likewise, before each update
+  double images_per_second = 0.0;  // of all steps so far, reports not counted
+};
+
+struct EpochReport {
+  int epoch = 1;
+  double train_loss = 0.0, train_accuracy = 0.0;  // means over the epoch, before each update
+  double test_loss = 0.0, test_accuracy = 0.0;    // after it
+  double seconds = 0.0;                           // training and test
+};
+
+/// All may be empty. They are called between steps and may take their time: neither their
+/// allocations nor their seconds count as the loop's.
+struct FitCallbacks {
+  std::function<void(const StepReport&)> on_step{};
+  std::function<void(const EpochReport&)> on_epoch{};
+  std::function<bool()> should_stop{};  // asked after every batch
+};
+
+struct FitResult {
+  bool interrupted = false;  // should_stop() said so; weights are those of the last whole step
+  std::int64_t steps = 0;
+  std::vector<EpochReport> epochs;  // the finished ones
+  double seconds = 0.0;             // spent in training steps, gathering included
+  double images_per_second = 0.0;
+  memory::AllocationCounts allocations{};  // in all training steps; 0 where nobody counts
+  std::size_t predicted_peak_bytes = 0;
+  std::size_t measured_peak_bytes = 0;
+  bool guards_intact = true;
+};
+
+/// The loss became NaN or infinite. what() names the epoch and the step.
+struct DivergedError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Trains `program`, compiled from `task`, for so many epochs over data.train, each in an order of
+/// its own, and measures it on data.test after each. Samples are gathered straight into the input
+/// slots; the last batch of an epoch may be short. After the first step nothing of ours allocates.
+/// Throws ArgumentError for epochs below 1, a batch larger than the data and bad labels, ShapeError
+/// for samples that do not fit the slot, DivergedError.
+FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options = {},
+              const FitCallbacks& callbacks = {});
+
+}  // namespace poolgrad::train

@@ -1,0 +1,102 @@
+// Puts a task together, and finds the largest one that fits.
+#include "train/task.h"
+
+#include <algorithm>
+
+#include "engine/ops.h"
+#include "engine/report.h"
+
+namespace poolgrad::train {
+namespace {
+
+/// Calls the model and checks what it answers.
+Tensor logits_of(const Model& model, Graph& graph, Tensor samples, bool training) {
+  const Tensor logits = model(graph, samples, training);
+  if (!logits) throw ShapeError("task: the model answered an empty tensor; return its logits");
+  const Shape &given = samples.shape(), &made = logits.shape();
+  if (made.rank() != 2 || made[0] != given[0])
+    throw ShapeError(text("task: the model makes ", made, " of samples ", given,
+                          "; it must answer [", given[0], ", classes]"));
+  return logits;
+}
+
+/// What takes most in one line: "activations of layer '3' 12.2 MiB, ...".
+std::string largest_parts(const Blueprint& blueprint) {
+  std::string result;
+  std::size_t count = 0;
+  for (const ReportSum& sum : sums_by_layer(report(blueprint, "train"))) {
+    if (count++ == 3) break;
+    result += text(count == 1 ? "" : ", ", sum.role, sum.layer.empty() ? "" : " of layer ",
+                   sum.layer, " ", human_bytes(sum.bytes));
+  }
+  return result;
+}
+
+}  // namespace
+
+Task make_task(const TaskSpec& spec) {
+  if (spec.batch < 1)
+    throw ArgumentError(text("task: batch ", spec.batch, " is below 1; take at least one sample"));
+  if (spec.sample.rank() + 1 > Shape::kMaxRank)
+    throw ShapeError(text("task: samples ", spec.sample, " have too many axes; ",
+                          Shape::kMaxRank - 1, " are the most"));
+  std::vector<std::int64_t> extents{spec.batch};
+  extents.insert(extents.end(), spec.sample.extents().begin(), spec.sample.extents().end());
+  const Shape samples{std::span<const std::int64_t>(extents)};
+
+  Task task{.graph = std::make_unique<Graph>(), .entries = {}};
+  Graph& graph = *task.graph;
+  task.samples = graph.input({samples}, "samples");
+  task.labels = graph.input({{spec.batch}, DType::i64}, "labels");
+
+  const Tensor learning = logits_of(spec.model, graph, task.samples, /*training=*/true);
+  const Tensor loss = softmax_cross_entropy(learning, task.labels);
+  task.correct = count_correct(learning, task.labels);
+  task.training = minimize(loss, spec.optimizer, spec.minimize);
+
+  task.logits = logits_of(spec.model, graph, task.samples, /*training=*/false);
+  task.test_loss = softmax_cross_entropy(task.logits, task.labels);
+  task.test_correct = count_correct(task.logits, task.labels);
+  task.entries = {task.training.entry("train", {task.correct}),
+                  {"evaluate", {task.test_loss, task.test_correct}},
+                  {"predict", {task.logits}}};
+  return task;
+}
+
+std::int64_t largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
+                           std::size_t limit_bytes) {
+  poolgrad::Options unlimited = options;
+  unlimited.memory_limit_bytes = 0;
+  const auto fits = [&](std::int64_t batch) {
+    TaskSpec smaller = spec;
+    smaller.batch = batch;
+    const Task task = make_task(smaller);
+    return draft(*task.graph, task.entries, unlimited).predicted_peak_bytes() <= limit_bytes;
+  };
+  std::int64_t fitting = 0, too_large = spec.batch + 1;
+  while (fitting + 1 < too_large) {
+    const std::int64_t middle = fitting + (too_large - fitting) / 2;
+    (fits(middle) ? fitting : too_large) = middle;
+  }
+  return fitting;
+}
+
+Blueprint draft_task(const TaskSpec& spec, const Task& task, const poolgrad::Options& options) {
+  poolgrad::Options unlimited = options;
+  unlimited.memory_limit_bytes = 0;
+  Blueprint blueprint = draft(*task.graph, task.entries, unlimited);
+  blueprint.options.memory_limit_bytes = options.memory_limit_bytes;
+  const std::size_t needed = blueprint.predicted_peak_bytes();
+  const std::size_t limit = options.memory_limit_bytes;
+  if (limit == 0 || needed <= limit) return blueprint;
+
+  const std::int64_t batch = largest_batch(spec, options, limit);
+  const std::string remedy =
+      batch == 0 ? std::string("not even batch 1 fits; take a smaller model or raise the limit")
+                 : text("the largest batch that fits is ", batch);
+  throw MemoryError(text("memory: batch ", spec.batch, " needs ", human_bytes(needed), " (", needed,
+                         " bytes; most of it ", largest_parts(blueprint), ") but the limit is ",
+                         human_bytes(limit), " (", limit, " bytes); ", remedy));
+}
+
+}  // namespace poolgrad::train

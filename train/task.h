@@ -1,0 +1,53 @@
+// Task: a model, a loss and an optimizer put together into one graph, with the entries that
+// training needs. It has no bytes: draft() says what it would take, compile() takes it.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "train/minimize.h"
+
+namespace poolgrad::train {
+
+/// Appends a model's nodes: x [batch, ...] -> logits [batch, classes]. Called twice on one graph,
+/// once for training and once for use; the second call finds the first one's parameters by their
+/// names.
+using Model = std::function<Tensor(Graph& graph, Tensor x, bool training)>;
+
+struct TaskSpec {
+  Model model;
+  Shape sample;  // of one sample: [channels, height, width] or [features]
+  std::int64_t batch = 64;
+  Optimizer optimizer = Adam{};
+  MinimizeOptions minimize{};
+};
+
+/// Entries: "train" (loss, correct), "evaluate" (loss, correct) and "predict" (logits).
+struct Task {
+  std::unique_ptr<Graph> graph;
+  std::vector<EntryPoint> entries;
+  Tensor samples{};  // slot [batch, ...] f32
+  Tensor labels{};   // slot [batch] i64
+  Training training{};
+  Tensor correct{};  // [] i64: how many of the rows that count were right, before the update
+  Tensor test_loss{}, test_correct{};  // of "evaluate"
+  Tensor logits{};                     // [batch, classes], of "predict"
+};
+
+/// The loss is the mean softmax cross-entropy. Throws ShapeError when the model does not fit the
+/// samples or answers no [batch, classes], ArgumentError for a batch below 1 and for bad optimizer
+/// settings.
+[[nodiscard]] Task make_task(const TaskSpec& spec);
+
+/// draft() of the task with a better error: a peak above options.memory_limit_bytes is a
+/// MemoryError that names what takes most and the largest batch that would fit, or says that not
+/// even 1 does.
+[[nodiscard]] Blueprint draft_task(const TaskSpec& spec, const Task& task,
+                                   const poolgrad::Options& options);
+
+/// The largest batch up to spec.batch whose peak is at most `limit_bytes`; 0 where not even 1 fits.
+/// By arithmetic: log2(batch) drafts, no memory is taken.
+[[nodiscard]] std::int64_t largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
+                                         std::size_t limit_bytes);
+
+}  // namespace poolgrad::train
