@@ -1,12 +1,9 @@
 // Program: runs entries without allocating, and lends out bytes.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "engine/compile.h"
-#include "engine/team.h"
-#include "memory/pool.h"
 
 namespace poolgrad {
 
@@ -66,7 +63,7 @@ class Program {
  private:
   void bind_or_copy(const Feed& feed);
 
-  struct State;  // everything that must not move: addresses, team, pool, arena
+  struct State;  // all that has an address: arena, pool, bindings, team
   Blueprint blueprint_;
   std::unique_ptr<State> state_;
 };

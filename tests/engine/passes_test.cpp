@@ -1,0 +1,133 @@
+// What each pass does to small graphs. That none changes a bit is shown on whole trainings elsewhere.
+#include "engine/passes/passes.h"
+
+#include <algorithm>
+
+#include <doctest/doctest.h>
+
+#include "engine/autograd.h"
+#include "engine/liveness.h"
+#include "engine/ops.h"
+#include "engine/passes/runs.h"
+
+namespace poolgrad {
+namespace {
+
+std::vector<std::string> names(const Graph& graph) {
+  std::vector<std::string> result;
+  for (const Node& node : graph.nodes) result.emplace_back(node.op->name);
+  return result;
+}
+std::ptrdiff_t count(const Graph& graph, std::string_view op) {
+  return std::ranges::count_if(graph.nodes, [&](const Node& node) { return node.op->name == op; });
+}
+
+struct Dense {
+  Graph graph;
+  Tensor x = graph.input({{8, 6}}, "x"), w = graph.parameter({5, 6}, {}, "w"),
+         b = graph.parameter({5}, {}, "b"), z = linear(x, w, b), y = relu(z);
+};
+
+TEST_CASE("fuse: relu goes into the product that alone feeds it, but not when that is kept or read twice") {
+  Dense plain;
+  passes::fuse(plain.graph);
+  CHECK(plain.graph.nodes.size() == 1);
+  CHECK(plain.graph.nodes[0].outputs[0] == plain.y.id);
+
+  Dense kept;
+  kept.graph.keep(kept.z);
+  passes::fuse(kept.graph);
+  CHECK(kept.graph.nodes.size() == 2);
+
+  Dense twice;
+  (void)relu(twice.z);
+  passes::fuse(twice.graph);
+  CHECK(twice.graph.nodes.size() == 3);
+}
+
+TEST_CASE("drop_dead: the gradient of the input is not computed") {
+  Dense net;
+  const Tensor labels = net.graph.input({{8}, DType::i64}, "labels");
+  const Tensor loss = softmax_cross_entropy(net.y, labels);
+  const Tensor one = net.graph.state({}, Init::constant(1.0F), "one", "settings");
+  const std::vector<Tensor> wanted{net.w, net.b, net.x};
+  const std::vector<Tensor> grads = differentiate(loss, wanted, one);
+  const std::size_t all = net.graph.nodes.size();
+  passes::drop_dead(net.graph, std::vector<int>{grads[0].id, grads[1].id});
+  CHECK(net.graph.nodes.size() == all - 1);
+  CHECK(check_order(net.graph) == "");
+}
+
+TEST_CASE("layout: images are moved once, parameters and kept tensors stay row-major") {
+  Graph graph;
+  const Tensor x = graph.input({{2, 3, 8, 8}}, "x");
+  const auto conv = [&](Tensor t, std::int64_t out, const char* name) {
+    return conv2d(t, graph.parameter({out, t.shape()[1], 3, 3}, {}, name), {}, {.padding = {1, 1}});
+  };
+  const Tensor first = relu(conv(x, 4, "w1")), second = conv(first, 4, "w2"),
+               other = conv(x, 4, "w3"), sum = add(second, other);
+  graph.keep(first);
+  const Tensor flat = flatten(sum);
+
+  Graph moved = graph.copy();
+  passes::layout(moved, true);
+  // x for both its readers, `first` back to what exports see, `sum` before it is flattened
+  CHECK(count(moved, "reorder") == 3);
+  CHECK(moved.tensors.spec[static_cast<std::size_t>(first.id)].layout == Layout::row_major);
+  CHECK(moved.tensors.spec[static_cast<std::size_t>(second.id)].layout == Layout::channels_last);
+  CHECK(moved.tensors.spec[static_cast<std::size_t>(flat.id)].layout == Layout::row_major);
+
+  Graph apart = graph.copy();
+  passes::layout(apart, false);
+  CHECK(count(apart, "reorder") == 6);  // in and out of each of three convolutions
+  for (const Tensor& t : {first, second, other, sum})
+    CHECK(apart.tensors.spec[static_cast<std::size_t>(t.id)].layout == Layout::row_major);
+}
+
+TEST_CASE("layout: one channel, or one pixel, needs no bytes moved") {
+  Graph graph;
+  const Tensor x = graph.input({{2, 1, 8, 8}}, "x");
+  const Tensor w = graph.parameter({4, 1, 3, 3}, {}, "w");
+  (void)flatten(global_avg_pool2d(conv2d(x, w)));
+  passes::layout(graph, true);
+  CHECK(count(graph, "reorder") == 0);
+}
+
+TEST_CASE("runs: nodes that share rows are cut together, and every node is in one run") {
+  Graph graph;
+  const Tensor x = graph.input({{64, 8, 32, 32}, DType::f32, Layout::channels_last}, "x");
+  Tensor t = x;
+  for (int i = 0; i < 3; ++i) t = relu(t);
+  const Tensor loss = sum_rows(reshape(global_avg_pool2d(t), {64, 8}));
+  (void)loss;
+  const auto runs = passes::find_runs(graph, {.members = 2});
+  std::vector<int> nodes;
+  for (const passes::Run& run : runs) {
+    for (const passes::CutNode& cut : run.nodes) nodes.push_back(cut.node);
+  }
+  std::ranges::sort(nodes);
+  for (std::size_t i = 0; i < nodes.size(); ++i) CHECK(nodes[i] == static_cast<int>(i));
+  CHECK(nodes.size() == graph.nodes.size());
+  CHECK(runs[0].nodes.size() >= 4);
+  CHECK(runs[0].parts == 4);  // 2 MiB of rows in and out: 1 MiB for each member in two goes
+
+  const auto whole = passes::find_runs(graph, {.members = 1, .chunks = 1});
+  for (const passes::Run& run : whole) CHECK(run.parts == 1);
+}
+
+TEST_CASE("schedule: updates run as soon as their gradient is final") {
+  Graph graph;
+  static constexpr OpDef kUpdate{.name = "update", .infer = same_as_first, .updates = 1};
+  const Tensor x = graph.input({{4}}, "x");
+  const Tensor w = graph.parameter({4}, {}, "w"), v = graph.parameter({4}, {}, "v");
+  const Tensor grad_w = add(x, x), grad_v = add(grad_w, x), reader = add(w, grad_v);
+  (void)graph.add(kUpdate, {v, grad_v});
+  (void)graph.add(kUpdate, {w, grad_w});
+  (void)reader;
+  passes::schedule(graph);
+  CHECK(names(graph) == std::vector<std::string>{"add", "add", "update", "add", "update"});
+  CHECK(check_order(graph) == "");
+}
+
+}  // namespace
+}  // namespace poolgrad
