@@ -44,8 +44,8 @@ void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::i
 }
 
 POOLGRAD_CLONES
-void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride, bool add,
-              float* sum) {
+void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+              bool add, float* sum) {
   std::int64_t i = 0;
   for (; i + 64 <= columns; i += 64) sum_lanes<64>(x + i, rows, stride, add, sum + i);
   for (; i + 16 <= columns; i += 16) sum_lanes<16>(x + i, rows, stride, add, sum + i);

@@ -1,8 +1,9 @@
 // POOLGRAD_CLONES, and the loops over rows that several ops share. No libraries and no ops here.
 //
-// A function marked with it is compiled once for each of three instruction sets, and the loader picks
-// the copy that the processor can run: a binary built on one machine runs well on another. Such a
-// function is a plain one (no template, no lambda), and what it calls must be inlined into it.
+// A function marked with it is compiled once for each of three instruction sets, and the loader
+// picks the copy that the processor can run: a binary built on one machine runs well on another.
+// Such a function is a plain one (no template, no lambda), and what it calls must be inlined into
+// it.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +33,9 @@ void add(const float* a, const float* b, float* y, std::int64_t count);
 /// y [rows, columns] += bias [columns], which may be null; then max(y, 0) with `relu`.
 void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns);
 
-/// sum [columns] = or, with `add`, += the rows of x [rows, columns], which lie `stride` values apart.
-/// Sums of 64 rows are added up, so that the error grows with rows / 64.
-void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride, bool add,
-              float* sum);
+/// sum [columns] = or, with `add`, += the rows of x [rows, columns], which lie `stride` values
+/// apart. Sums of 64 rows are added up, so that the error grows with rows / 64.
+void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+              bool add, float* sum);
 
 }  // namespace poolgrad::loops

@@ -3,8 +3,9 @@
 
 namespace poolgrad {
 
-/// While it lives, kernel libraries that the calling thread makes primitives with or calls use this thread
-/// alone; before it dies the caller's setting comes back. Threads are the engine's business (team.h).
+/// While it lives, kernel libraries that the calling thread makes primitives with or calls use this
+/// thread alone; before it dies the caller's setting comes back. Threads are the engine's business
+/// (team.h).
 class OneThread {
  public:
   OneThread();
@@ -13,7 +14,7 @@ class OneThread {
   ~OneThread();
 
  private:
-  int before_ = 1;
+  [[maybe_unused]] int before_ = 1;
 };
 
 /// The same for the calling thread's whole life.

@@ -1,0 +1,51 @@
+// add: left + right, elementwise, equal shapes. What differentiate() sums gradients with.
+#include "engine/backend/loops.h"
+#include "engine/ops.h"
+
+namespace poolgrad {
+namespace {
+
+bool adds_up(DType dtype) { return dtype == DType::f32 || dtype == DType::i64; }
+
+std::vector<Spec> add_infer(const Site& site) {
+  const Spec &left = site.inputs[0], &right = site.inputs[1];
+  if (left.shape != right.shape) {
+    throw ShapeError(text("add: left ", left.shape, " and right ", right.shape,
+                          " differ; make their shapes equal"));
+  }
+  if (left.dtype != right.dtype || !adds_up(left.dtype)) {
+    throw ShapeError(text("add: left is ", left.dtype, " and right is ", right.dtype,
+                          "; kernels add float32 to float32 and int64 to int64"));
+  }
+  return {left};
+}
+
+Kernel add_cpu(const Site& site) {
+  const std::int64_t count = site.outputs[0].shape.count();
+  if (site.inputs[0].dtype == DType::i64) {
+    return {[count](const Args& a) {
+      const std::int64_t *left = a.in<std::int64_t>(0), *right = a.in<std::int64_t>(1);
+      for (std::int64_t i = 0; i < count; ++i) a.out<std::int64_t>()[i] = left[i] + right[i];
+    }};
+  }
+  return {[count](const Args& a) {
+    loops::add(a.in<float>(0), a.in<float>(1), a.out<float>(), count);
+  }};
+}
+
+constexpr OpDef kAdd{
+    .name = "add",
+    .infer = add_infer,
+    .backward = [](const Backward& b) -> std::vector<Tensor> {
+      return {b.dy[0], b.dy[0]};
+    },
+    .overwrites = 0,
+    .cuts = row_by_row<2>,
+    .cpu = add_cpu,
+};
+
+}  // namespace
+
+Tensor add(Tensor left, Tensor right) { return left.graph->add(kAdd, {left, right})[0]; }
+
+}  // namespace poolgrad

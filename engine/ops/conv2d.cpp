@@ -1,0 +1,172 @@
+// conv2d: images channels-last, weights dense [o, i, kh, kw] as they are exported. Kernels are in
+// conv2d_onednn.cpp and conv2d_unfolded.cpp.
+#include "engine/ops/conv2d.h"
+
+#include "engine/ops/check.h"
+#include "engine/ops/relu.h"
+
+namespace poolgrad {
+namespace {
+
+using convolution::Problem;
+
+// ---- infer
+
+void check_settings(const Conv2d& s) {
+  check_setting("conv2d", "stride", s.stride, 1);
+  check_setting("conv2d", "padding", s.padding, 0);
+  check_setting("conv2d", "dilation", s.dilation, 1);
+  if (s.groups < 1) throw ArgumentError(text("conv2d: groups ", s.groups, " must be at least 1"));
+}
+
+void check_channels(const Conv2d& s, const Shape& x, const Shape& weight) {
+  if (x[1] != weight[1] * s.groups) {
+    throw ShapeError(text("conv2d: x ", x, " has ", x[1], " channels but weight ", weight,
+                          " takes ", weight[1] * s.groups, " with groups ", s.groups,
+                          "; make them equal"));
+  }
+  if (weight[0] % s.groups != 0) {
+    throw ShapeError(text("conv2d: weight ", weight, " gives ", weight[0],
+                          " channels, which groups ", s.groups, " do not divide; use a multiple"));
+  }
+}
+
+std::vector<Spec> conv2d_infer(const Site& site) {
+  const auto s = site.attributes.as<Conv2d>();
+  check_settings(s);
+  check_image("conv2d", "x", site.inputs[0]);
+  const Shape &x = site.inputs[0].shape, &weight = site.inputs[1].shape;
+  if (weight.rank() != 4) {
+    throw ShapeError(text("conv2d: weight ", weight, " has ", weight.rank(),
+                          " axes; it must be [out, in / groups, height, width]"));
+  }
+  check_f32("conv2d", "weight", site.inputs[1]);
+  check_channels(s, x, weight);
+  if (site.inputs.size() == 3 && site.inputs[2] != Spec{{weight[0]}}) {
+    throw ShapeError(text("conv2d: bias ", site.inputs[2].shape, " of ", site.inputs[2].dtype,
+                          " does not fit weight ", weight, "; make it [", weight[0],
+                          "] of float32"));
+  }
+  Shape y{x[0], weight[0], 0, 0};
+  for (const int axis : {2, 3}) {
+    const auto i = static_cast<std::size_t>(axis - 2);
+    const std::int64_t span = s.dilation[i] * (weight[axis] - 1) + 1;
+    y[axis] = windows_along("conv2d", axis, x, span, s.stride[i], s.padding[i]);
+  }
+  return {{y, DType::f32, site.inputs[0].layout}};
+}
+
+Kernel conv2d_cpu(const Site& site) {
+  const Problem p{site.attributes.as<Conv2d>(), site.inputs[0], site.inputs[1], site.outputs[0],
+                  site.inputs.size() == 3};
+  auto kernel = forward_onednn(p);
+  return kernel ? *kernel : forward_unfolded(p);
+}
+
+// ---- gradients
+
+/// The settings, and what the shapes at a gradient do not tell: extents of the image or the kernel.
+struct Gradient {
+  Conv2d conv;
+  std::int64_t height, width;
+  bool operator==(const Gradient&) const = default;
+};
+
+Kernel conv2d_data_cpu(const Site& site) {
+  const Problem p{site.attributes.as<Gradient>().conv, site.outputs[0], site.inputs[1],
+                  site.inputs[0]};
+  auto kernel = data_onednn(p);
+  return kernel ? *kernel : data_unfolded(p);
+}
+
+constexpr OpDef kConv2dData{
+    .name = "conv2d_data",  // dy, weight -> dx
+    .infer = [](const Site& site) -> std::vector<Spec> {
+      const auto g = site.attributes.as<Gradient>();
+      const Spec &dy = site.inputs[0], &weight = site.inputs[1];
+      const std::int64_t channels = weight.shape[1] * g.conv.groups;
+      return {{{dy.shape[0], channels, g.height, g.width}, DType::f32, dy.layout}};
+    },
+    .wants = {Layout::channels_last, Layout::row_major},
+    .cuts = row_by_row<1>,
+    .cpu = conv2d_data_cpu,
+};
+
+template <bool kBias>
+std::vector<Spec> conv2d_weights_infer(const Site& site) {
+  const auto g = site.attributes.as<Gradient>();
+  const std::int64_t in = site.inputs[0].shape[1] / g.conv.groups;
+  const std::int64_t out = site.inputs[1].shape[1];
+  std::vector<Spec> made{{{out, in, g.height, g.width}}};
+  if (kBias) made.push_back({{out}});
+  return made;
+}
+
+template <bool kBias, bool kAdd>
+Kernel conv2d_weights_cpu(const Site& site) {
+  constexpr std::size_t kX = kAdd ? (kBias ? 2 : 1) : 0;
+  const Problem p{site.attributes.as<Gradient>().conv, site.inputs[kX], site.outputs[0],
+                  site.inputs[kX + 1], kBias};
+  auto kernel = weights_onednn(p, kAdd);
+  return kernel ? *kernel : weights_unfolded(p, kAdd);
+}
+
+template <bool kBias>  // dweight, perhaps dbias, x, dy -> dweight, perhaps dbias
+constexpr OpDef kConv2dWeightsAdd{
+    .name = kBias ? "conv2d_weights_bias_add" : "conv2d_weights_add",
+    .infer = [](const Site& site) -> std::vector<Spec> {
+      return {site.inputs.begin(), site.inputs.begin() + (kBias ? 2 : 1)};
+    },
+    .updates = kBias ? 2 : 1,
+    .cpu = conv2d_weights_cpu<kBias, true>,
+};
+
+template <bool kBias>  // x, dy -> dweight, perhaps dbias
+constexpr OpDef kConv2dWeights{
+    .name = kBias ? "conv2d_weights_bias" : "conv2d_weights",
+    .infer = conv2d_weights_infer<kBias>,
+    .wants = {Layout::channels_last, Layout::channels_last},
+    .cuts = [](const Site&) -> std::vector<Cut> {
+      return {{{Share::rows, Share::rows}, std::vector(kBias ? 2U : 1U, Share::sum)}};
+    },
+    .adds = &kConv2dWeightsAdd<kBias>,
+    .cpu = conv2d_weights_cpu<kBias, false>,
+};
+
+std::vector<Tensor> conv2d_backward(const Backward& b) {
+  auto s = b.attributes.as<Conv2d>();
+  const Tensor dy = s.relu ? relu_grad(b.outputs[0], b.dy[0]) : b.dy[0];
+  s.relu = false;
+  Graph& graph = *dy.graph;
+  const Shape x = b.inputs[0].shape(), weight = b.inputs[1].shape();
+  const OpDef& weights = b.inputs.size() == 3 ? kConv2dWeights<true> : kConv2dWeights<false>;
+  const auto parameters = graph.add(weights, {b.inputs[0], dy}, Gradient{s, weight[2], weight[3]});
+  std::vector<Tensor> grads = graph.add(kConv2dData, {dy, b.inputs[1]}, Gradient{s, x[2], x[3]});
+  grads.insert(grads.end(), parameters.begin(), parameters.end());
+  return grads;
+}
+
+constexpr OpDef kConv2d{
+    .name = "conv2d",  // x, weight, perhaps bias
+    .infer = conv2d_infer,
+    .backward = conv2d_backward,
+    .wants = {Layout::channels_last, Layout::row_major},
+    .absorb = [](const Node& self, const Node& next) -> std::optional<Attributes> {
+      auto settings = self.attributes.as<Conv2d>();
+      if (next.op != &kRelu || settings.relu) return {};
+      settings.relu = true;
+      return settings;
+    },
+    .cuts = row_by_row<1>,
+    .cpu = conv2d_cpu,
+};
+
+}  // namespace
+
+Tensor conv2d(Tensor x, Tensor weight, Tensor bias, const Conv2d& settings) {
+  std::vector<Tensor> inputs{x, weight};
+  if (bias) inputs.push_back(bias);
+  return x.graph->add(kConv2d, inputs, settings)[0];
+}
+
+}  // namespace poolgrad
