@@ -1,0 +1,32 @@
+// DLPack's managed tensors in Python's capsules, both ways.
+#pragma once
+
+#include "bindings.h"
+
+namespace poolgrad::python {
+
+/// Puts the error in flight aside while something runs that might touch it: capsules die, and
+/// buffers are released, during other people's exceptions.
+class KeepError {
+ public:
+  KeepError() { PyErr_Fetch(&type_, &value_, &trace_); }
+  ~KeepError() { PyErr_Restore(type_, value_, trace_); }
+  KeepError(const KeepError&) = delete;
+  KeepError& operator=(const KeepError&) = delete;
+
+ private:
+  PyObject *type_ = nullptr, *value_ = nullptr, *trace_ = nullptr;
+};
+
+/// The array as a capsule, versioned or not. Throws ExportError.
+nb::object capsule_of(const ArrayView& array, bool versioned, bool is_copy);
+
+/// Takes over a capsule's tensor. Throws ExportError, also for one that was used before.
+ArrayView array_of_capsule(nb::handle capsule);
+
+/// Asks an object with __dlpack__ for its array: versioned where it can, unversioned otherwise.
+/// `device` and `copy` are handed on where they are not None.
+ArrayView array_of_producer(nb::handle producer, nb::handle device = nb::none(),
+                            nb::handle copy = nb::none());
+
+}  // namespace poolgrad::python

@@ -1,0 +1,30 @@
+// poolgrad.models: the C++ models as functions of a handle.
+#include "bindings.h"
+#include "models/cnn.h"
+#include "models/mlp.h"
+
+namespace poolgrad::python {
+namespace {
+
+Tensor mlp(Tensor x, const std::vector<std::int64_t>& hidden, std::int64_t classes,
+           std::uint64_t seed) {
+  const std::int64_t inputs = x.shape().count() / x.shape()[0];
+  return models::mlp(inputs, hidden, classes, seed)(*x.graph, x, true);
+}
+
+Tensor cnn(Tensor x, std::int64_t classes, std::uint64_t seed) {
+  if (x.shape().rank() != 4) {
+    throw ShapeError(text("cnn: x ", x.shape(), " are no images [n, channels, height, width]"));
+  }
+  const models::CnnInput input{x.shape()[1], x.shape()[2], x.shape()[3]};
+  return models::cnn(input, classes, seed)(*x.graph, x, true);
+}
+
+}  // namespace
+
+void bind_models(nb::module_& module) {
+  module.def("mlp_model", mlp, "x"_a, "hidden"_a, "classes"_a, "seed"_a, nb::keep_alive<0, 1>());
+  module.def("cnn_model", cnn, "x"_a, "classes"_a, "seed"_a, nb::keep_alive<0, 1>());
+}
+
+}  // namespace poolgrad::python

@@ -1,0 +1,25 @@
+// What compile() and compile_graph() have in common: their options, and the plan they answer with.
+#pragma once
+
+#include "bindings.h"
+#include "engine/program.h"
+#include "engine/report.h"
+
+namespace poolgrad::python {
+
+/// From keyword arguments, None meaning the default. Throws ArgumentError for a name that is no
+/// option and for a value out of range.
+Options options_of(const nb::dict& arguments);
+
+/// A program's plan as numbers, rows and text, of its largest entry. It keeps nothing alive.
+struct PlanReport {
+  std::size_t arena_bytes = 0, persistent_bytes = 0, scratch_bytes = 0;
+  std::size_t lower_bound_bytes = 0, sum_bytes = 0, predicted_peak_bytes = 0;
+  std::string memory, entry, text;
+  std::vector<ReportRow> rows;
+};
+PlanReport plan_of(const Program& program);
+
+void bind_plan(nb::module_& module);
+
+}  // namespace poolgrad::python

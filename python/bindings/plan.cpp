@@ -1,0 +1,110 @@
+// Options by name, and the plan as Python sees it.
+#include <algorithm>
+
+#include <nanobind/stl/vector.h>
+
+#include "engine/error.h"
+#include "options.h"
+
+namespace poolgrad::python {
+namespace {
+
+Memory memory_of(const std::string& name) {
+  for (const Memory memory : {Memory::planned, Memory::pooled, Memory::direct}) {
+    if (to_string(memory) == name) return memory;
+  }
+  throw ArgumentError(
+      text("compile: memory '", name, "' is unknown; 'planned', 'pooled' or 'direct'"));
+}
+
+std::size_t limit_of(nb::handle value) {
+  const auto bytes = nb::cast<std::int64_t>(value);
+  if (bytes < 1) throw ArgumentError(text("compile: memory_limit ", bytes, " is below one byte"));
+  return static_cast<std::size_t>(bytes);
+}
+
+std::string describe_row(const ReportRow& row) {
+  return text("PlanRow(name='", row.name, "', layer='", row.layer, "', role='", row.role,
+              "', bytes=", row.bytes, ", offset=", row.offset, ")");
+}
+
+}  // namespace
+
+Options options_of(const nb::dict& arguments) {
+  Options options;
+  for (const auto& [key, value] : arguments) {
+    const auto name = nb::cast<std::string>(key);
+    if (value.is_none()) continue;
+    if (name == "threads")
+      options.threads = nb::cast<int>(value);
+    else if (name == "chunks")
+      options.chunks = nb::cast<int>(value);
+    else if (name == "memory")
+      options.memory = memory_of(nb::cast<std::string>(value));
+    else if (name == "memory_limit")
+      options.memory_limit_bytes = limit_of(value);
+    else if (name == "use_team")
+      options.use_team = nb::cast<bool>(value);
+    else if (name == "fuse")
+      options.fuse = nb::cast<bool>(value);
+    else if (name == "layout")
+      options.layout = nb::cast<bool>(value);
+    else if (name == "schedule")
+      options.schedule = nb::cast<bool>(value);
+    else if (name == "in_place")
+      options.in_place = nb::cast<bool>(value);
+    else
+      throw nb::type_error(text("compile: there is no option '", name, "'").c_str());
+  }
+  return options;
+}
+
+PlanReport plan_of(const Program& program) {
+  const Blueprint& blueprint = program.blueprint();
+  const Entry& largest = *std::ranges::max_element(
+      blueprint.entries, {}, [](const Entry& entry) { return entry.plan.arena_bytes; });
+  return {.arena_bytes = blueprint.arena_bytes(),
+          .persistent_bytes = blueprint.persistent_bytes,
+          .scratch_bytes = blueprint.scratch_bytes,
+          .lower_bound_bytes = blueprint.lower_bound_bytes(),
+          .sum_bytes = blueprint.sum_bytes(),
+          .predicted_peak_bytes = blueprint.predicted_peak_bytes(),
+          .memory = to_string(blueprint.options.memory),
+          .entry = largest.name,
+          .text = describe(blueprint, largest.name),
+          .rows = report(blueprint, largest.name)};
+}
+
+void bind_plan(nb::module_& module) {
+  nb::class_<ReportRow>(module, "PlanRow", "One slot of the arena.")
+      .def_ro("name", &ReportRow::name)
+      .def_ro("layer", &ReportRow::layer)
+      .def_prop_ro("role", [](const ReportRow& row) { return to_string(row.role); })
+      .def_ro("persistent", &ReportRow::persistent)
+      .def_ro("bytes", &ReportRow::bytes)
+      .def_ro("offset", &ReportRow::offset)
+      .def_ro("first", &ReportRow::first, "The first step of its life.")
+      .def_ro("end", &ReportRow::end, "The step after its last.")
+      .def("__repr__", describe_row);
+
+  nb::class_<PlanReport>(module, "Plan",
+                         "What lies in the arena. print() it, or read its numbers and rows.")
+      .def_ro("arena_bytes", &PlanReport::arena_bytes, "persistent_bytes + scratch_bytes")
+      .def_ro("persistent_bytes", &PlanReport::persistent_bytes)
+      .def_ro("scratch_bytes", &PlanReport::scratch_bytes)
+      .def_ro("lower_bound_bytes", &PlanReport::lower_bound_bytes,
+              "No plan for this program is smaller.")
+      .def_ro("sum_bytes", &PlanReport::sum_bytes, "What it would take without any reuse.")
+      .def_ro("predicted_peak_bytes", &PlanReport::predicted_peak_bytes)
+      .def_ro("memory", &PlanReport::memory)
+      .def_ro("entry", &PlanReport::entry, "The entry that needs most, whose rows these are.")
+      .def_ro("rows", &PlanReport::rows)
+      .def("__str__", [](const PlanReport& plan) { return plan.text; })
+      .def("__repr__", [](const PlanReport& plan) {
+        return text("Plan(arena_bytes=", plan.arena_bytes,
+                    ", lower_bound_bytes=", plan.lower_bound_bytes, ", sum_bytes=", plan.sum_bytes,
+                    ")");
+      });
+}
+
+}  // namespace poolgrad::python

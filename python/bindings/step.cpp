@@ -1,0 +1,236 @@
+// Step: a model compiled into one arena. It trains, measures and predicts; what is fed stays the
+// caller's.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <thread>
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/variant.h>
+
+#include "bindings.h"
+#include "memory/system.h"
+#include "options.h"
+#include "train/task.h"
+
+namespace poolgrad::python {
+namespace {
+
+/// What is fed must be as large as its slot, but for the first axis: up to `most` rows, 0 for any
+/// number.
+std::int64_t checked_rows(const ArrayView& array, const Shape& slot, std::string_view name,
+                          std::int64_t most) {
+  Shape fits = slot;
+  if (array.shape.rank() > 0 && array.shape[0] > 0) fits[0] = array.shape[0];
+  if (array.shape == fits && (most == 0 || fits[0] <= most)) return fits[0];
+  throw ShapeError(text(name, ": ", array.shape, " does not fit ", slot,
+                        most == 0 ? "; only the first axis may differ, and not be 0"
+                                  : "; only the first axis may be shorter, and not be 0"));
+}
+
+ArrayView samples_of(nb::handle x) {
+  ArrayView array = array_of(x, "x");
+  if (array.dtype == DType::f32 || array.dtype == DType::f64) return array;
+  throw ArgumentError(text("x: samples of ", array.dtype, "; convert them to float32"));
+}
+
+ArrayView labels_of(nb::handle y) {
+  ArrayView array = array_of(y, "y");
+  if (array.dtype == DType::i64 || array.dtype == DType::i32) return array;
+  throw ArgumentError(text("y: labels of ", array.dtype, "; convert them to int64 or int32"));
+}
+
+/// Rows [begin, begin + count) of the first axis.
+ArrayView rows_of(ArrayView array, std::int64_t begin, std::int64_t count) {
+  const auto element_bytes = static_cast<std::int64_t>(size_of(array.dtype));
+  array.data = static_cast<std::byte*>(array.data) + begin * array.strides[0] * element_bytes;
+  array.shape[0] = count;
+  return array;
+}
+
+/// As many threads as the process may use, and no more memory than there is.
+Options complete(Options options, const nb::dict& arguments) {
+  const auto given = [&](const char* name) {
+    return arguments.contains(name) && !nb::object(arguments[name]).is_none();
+  };
+  if (!given("threads")) {
+    options.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 256U));
+  }
+  if (!given("memory_limit")) options.memory_limit_bytes = memory::available_bytes();
+  return options;
+}
+
+class Step {
+ public:
+  Step(const train::Model& model, const Shape& batch, const train::Optimizer& optimizer,
+       bool keep_gradients, const Step* previous, const nb::dict& arguments)
+      : spec_(spec_of(model, batch, optimizer, keep_gradients)), task_(train::make_task(spec_)) {
+    Options options = complete(options_of(arguments), arguments);
+    if (previous != nullptr) options.share = &*previous->program_;
+    program_.emplace(train::draft_task(spec_, task_, options));
+    if (previous != nullptr && !(previous->spec_.optimizer == optimizer)) forget_moments();
+    spec_.model = nullptr;  // a Python function: not needed again, and it may hold us
+  }
+
+  /// One step of training; the loss before it.
+  double train(nb::handle x, nb::handle y) {
+    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    const std::int64_t rows = same_rows(samples, labels, spec_.batch);
+    run("train", samples, &labels);
+    rows_ = rows;
+    return *program_->view(task_.training.loss).as<float>().data();
+  }
+
+  /// Mean loss and the share of right answers, over any number of samples.
+  std::pair<double, double> evaluate(nb::handle x, nb::handle y) {
+    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    const std::int64_t rows = same_rows(samples, labels, 0);
+    double loss = 0.0, correct = 0.0;
+    for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
+      const std::int64_t count = std::min(spec_.batch, rows - begin);
+      const ArrayView some_labels = rows_of(labels, begin, count);
+      run("evaluate", rows_of(samples, begin, count), &some_labels);
+      const double mean = *program_->view(task_.test_loss).as<float>().data();
+      loss += mean * static_cast<double>(count);
+      correct += static_cast<double>(*program_->view(task_.test_correct).as<std::int64_t>().data());
+    }
+    return {loss / static_cast<double>(rows), correct / static_cast<double>(rows)};
+  }
+
+  /// Logits [n, classes] of any number of samples, in an arena of their own.
+  ArrayView predict(nb::handle x) {
+    const ArrayView samples = samples_of(x);
+    const std::int64_t rows = checked_rows(samples, task_.samples.shape(), "x", 0);
+    const ArrayView logits = program_->view(task_.logits);
+    const ArrayView result = new_array({rows, logits.shape[1]}, logits.dtype);
+    for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
+      const std::int64_t count = std::min(spec_.batch, rows - begin);
+      run("predict", rows_of(samples, begin, count), nullptr);
+      copy(rows_of(logits, 0, count), rows_of(result, begin, count));
+    }
+    return result;
+  }
+
+  /// Of the last training batch, before its update; NaN before the first.
+  [[nodiscard]] double accuracy() const {
+    if (rows_ == 0) return std::nan("");
+    const auto correct = *program_->view(task_.correct).as<std::int64_t>().data();
+    return static_cast<double>(correct) / static_cast<double>(rows_);
+  }
+
+  [[nodiscard]] double rate() const {
+    return shortest(*program_->view(task_.training.rate).as<float>().data());
+  }
+  void set_rate(float rate) {
+    train::Optimizer changed = spec_.optimizer;
+    std::visit([rate](auto& settings) { settings.rate = rate; }, changed);
+    train::check(changed);
+    *program_->view(task_.training.rate).as<float>().data() = rate;
+  }
+
+  /// Name -> tensor, of a column like "parameters", in its order.
+  [[nodiscard]] nb::dict named(std::string_view column) const {
+    nb::dict result;
+    const std::string prefix = column == "parameters" ? "" : std::string(column) + ".";
+    for (const Tensor& tensor : task_.graph->column(column)) {
+      const std::string& name = task_.graph->name(tensor.id);
+      result[name.substr(prefix.size()).c_str()] = program_->view(tensor);
+    }
+    return result;
+  }
+
+  [[nodiscard]] Program& program() { return *program_; }
+
+ private:
+  static train::TaskSpec spec_of(const train::Model& model, const Shape& batch,
+                                 const train::Optimizer& optimizer, bool keep_gradients) {
+    if (batch.rank() < 2) {
+      throw ShapeError(
+          text("compile: batch ", batch,
+               " has no axis beside the first; give the whole shape, like (128, 784)"));
+    }
+    return {.model = model,
+            .sample = Shape(batch.extents().subspan(1)),
+            .batch = batch[0],
+            .optimizer = optimizer,
+            .minimize = {.keep_gradients = keep_gradients}};
+  }
+
+  std::int64_t same_rows(const ArrayView& samples, const ArrayView& labels,
+                         std::int64_t most) const {
+    const std::int64_t rows = checked_rows(samples, task_.samples.shape(), "x", most);
+    if (checked_rows(labels, task_.labels.shape(), "y", most) == rows) return rows;
+    throw ShapeError(text("x, y: ", rows, " samples but ", labels.shape[0], " labels"));
+  }
+
+  void run(std::string_view entry, const ArrayView& samples, const ArrayView* labels) {
+    const Feed feeds[] = {{task_.samples, samples}, {task_.labels, labels ? *labels : ArrayView{}}};
+    const nb::gil_scoped_release others_may_run;
+    program_->run(entry, std::span(feeds, labels != nullptr ? 2 : 1));
+  }
+
+  /// Another optimizer begins anew, as if there had been no step before: moments, counters and
+  /// rate.
+  void forget_moments() {
+    const TensorTable& tensors = program_->blueprint().tensors;
+    for (int id = 0; id < tensors.size(); ++id) {
+      const std::string& column = tensors.column[static_cast<std::size_t>(id)];
+      if (column.empty() || column == "parameters" || column == "inputs" || column == "kept" ||
+          column == "settings")
+        continue;
+      const ArrayView view = program_->view({task_.graph.get(), id});
+      std::fill_n(static_cast<std::byte*>(view.data), view.bytes(), std::byte{0});
+    }
+    set_rate(std::visit([](const auto& settings) { return settings.rate; }, spec_.optimizer));
+  }
+
+  train::TaskSpec spec_;
+  train::Task task_;
+  std::optional<Program> program_;
+  std::int64_t rows_ = 0;  // of the last training batch
+};
+
+void compile_step(Step* self, nb::callable model, nb::handle batch,
+                  const train::Optimizer& optimizer, bool keep_gradients, nb::handle previous,
+                  const nb::kwargs& options) {
+  const train::Model build = [&model](Graph&, Tensor x, bool training) {
+    return nb::cast<Tensor>(model(x, training));
+  };
+  new (self) Step(build, shape_of(batch), optimizer, keep_gradients,
+                  previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), options);
+}
+
+}  // namespace
+
+void bind_step(nb::module_& module) {
+  nb::class_<Step>(
+      module, "Step",
+      "A model compiled into one arena: step(x, y) trains it by one batch.\n\n"
+      "x and y are NumPy arrays, tensors of any library with __dlpack__, or buffers. "
+      "Dense float32 and int64 on 64 bytes\nare read where they lie, others are copied "
+      "into the arena and converted. A batch may be shorter than the one compiled for.")
+      .def("__init__", compile_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
+           "previous"_a.none(), "options"_a)
+      .def("__call__", &Step::train, "x"_a, "y"_a,
+           nb::sig("def __call__(self, x: object, y: object) -> float"),
+           "Trains by one batch; the loss before the update.")
+      .def("evaluate", &Step::evaluate, "x"_a, "y"_a,
+           nb::sig("def evaluate(self, x: object, y: object) -> tuple[float, float]"),
+           "Mean loss and accuracy over any number of samples, in batches.")
+      .def("predict", &Step::predict, "x"_a, nb::sig("def predict(self, x: object) -> Tensor"),
+           "Logits [n, classes] of any number of samples, in an arena of their own.")
+      .def_prop_rw("lr", &Step::rate, &Step::set_rate, "The learning rate, from the next step on.")
+      .def_prop_ro("accuracy", &Step::accuracy,
+                   "Of the last training batch, before its update; NaN before the first.")
+      .def_prop_ro(
+          "plan", [](Step& step) { return plan_of(step.program()); },
+          "What lies in the arena, and how good the plan is.")
+      .def_prop_ro("program", &Step::program, nb::rv_policy::reference_internal,
+                   "The engine's program: its columns as flat tensors, its peak.")
+      .def("named", &Step::named, "column"_a,
+           nb::sig("def named(self, column: str) -> dict[str, Tensor]"),
+           "The tensors of a column by their parameters' names: 'parameters', 'gradients' (with "
+           "keep_gradients=True), 'momentum', 'adam.first', 'adam.second'.");
+}
+
+}  // namespace poolgrad::python

@@ -1,0 +1,36 @@
+"""Neural networks trained inside one preallocated arena, shared with other libraries without copying."""
+
+from . import models, nn, ops, optim
+from ._compile import compile
+from ._poolgrad import (
+    Graph,
+    Handle,
+    Plan,
+    Program,
+    Step,
+    Tensor,
+    compile_graph,
+    empty,
+    from_dlpack,
+    gradients,
+    shares_memory,
+)
+
+__all__ = [
+    "Graph",
+    "Handle",
+    "Plan",
+    "Program",
+    "Step",
+    "Tensor",
+    "compile",
+    "compile_graph",
+    "empty",
+    "from_dlpack",
+    "gradients",
+    "models",
+    "nn",
+    "ops",
+    "optim",
+    "shares_memory",
+]

@@ -1,0 +1,263 @@
+"""Modules with torch.nn's names. They hold settings; weights get their bytes at the first compile()."""
+
+from . import _poolgrad
+from ._poolgrad import Handle, ops
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Flatten",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "ReLU",
+    "Sequential",
+]
+
+
+class Module:
+    """A part of a model: a subclass says in forward(x) what becomes of a handle of the graph.
+
+    Modules that are attributes are its children; their weights are named as in torch, "conv1.weight".
+    """
+
+    training = True  # while the training entry is built
+    _name = ""  # inside the module around it
+    _seed = 0
+    _step = None  # the latest that was compiled: its columns hold the weights
+    _initial = None  # what load_state_dict() was given before there were any
+
+    def forward(self, x):
+        raise NotImplementedError(f"{type(self).__name__}: write forward(self, x)")
+
+    def __call__(self, x):
+        if not isinstance(x, Handle):
+            raise TypeError(
+                f"{type(self).__name__}: a model is not called on data; "
+                "step = poolgrad.compile(model, ...), then step.predict(x)"
+            )
+        if not self._name:
+            return self.forward(x)
+        with _poolgrad.layer_of(x, self._name):
+            return self.forward(x)
+
+    def named_children(self):
+        """Pairs of name and module, in the order in which they were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def modules(self):
+        """This module and all below it."""
+        yield self
+        for _, child in self.named_children():
+            yield from child.modules()
+
+    def state_dict(self):
+        """The weights by name, as tensors on their own bytes: training goes on changing them."""
+        if self._step is None:
+            raise RuntimeError(
+                "state_dict: weights get their bytes at the first poolgrad.compile(model, ...); "
+                "call it first"
+            )
+        return self._step.named("parameters")
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Copies weights in: arrays or tensors of any library, by name.
+
+        Before the first compile() they become the initial values. With strict every name must be
+        there and no other. Raises ValueError naming what is missing, unexpected or of another shape,
+        before anything is changed.
+        """
+        if self._step is None:
+            self._initial = {name: _poolgrad.copied(v, name) for name, v in state_dict.items()}
+            self._initial_is_strict = strict
+        else:
+            _load(self.state_dict(), state_dict, strict)
+
+    def _compiled(self, step):
+        if self._initial is not None:
+            _load(step.named("parameters"), self._initial, self._initial_is_strict)
+            self._initial = None
+        self._step = step
+
+    def _prepare(self, seed):
+        """Names every module below after its place."""
+        seen = set()
+        for module in self.modules():
+            if id(module) in seen:
+                raise ValueError(
+                    f"compile: a {type(module).__name__} stands at two places of the model; "
+                    "make one for each"
+                )
+            seen.add(id(module))
+            module._seed = seed
+            for name, child in module.named_children():
+                child._name = name
+        self._name = ""
+
+    def _build(self, x, training):
+        """The model as the graph's builder calls it: once for training, once for use."""
+        for module in self.modules():
+            module.training = training
+        y = self(x)
+        if not isinstance(y, Handle):
+            raise TypeError(
+                f"{type(self).__name__}: forward() answered a '{type(y).__name__}', "
+                "not a handle of the graph"
+            )
+        return y
+
+    def __repr__(self):
+        children = list(self.named_children())
+        if not children:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
+        return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+    def extra_repr(self):
+        """The settings, for print()."""
+        return ""
+
+
+def _load(weights, values, strict):
+    missing = [name for name in weights if name not in values]
+    unexpected = [name for name in values if name not in weights]
+    if strict and (missing or unexpected):
+        raise ValueError(
+            f"load_state_dict: missing {missing}, unexpected {unexpected}; "
+            "make the names equal or pass strict=False"
+        )
+    values = {name: _poolgrad.array(values[name], name) for name in weights if name in values}
+    for name, value in values.items():
+        if value.shape != weights[name].shape:
+            raise ValueError(
+                f"load_state_dict: '{name}' is {list(value.shape)} "
+                f"but the model's is {list(weights[name].shape)}"
+            )
+    for name, value in values.items():
+        _poolgrad.assign(weights[name], value)
+
+
+class Sequential(Module):
+    """Modules one after the other, named "0", "1", ..."""
+
+    def __init__(self, *modules):
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: part {i} is a '{type(module).__name__}', no module")
+        self._modules = list(modules)
+
+    def named_children(self):
+        return ((str(i), module) for i, module in enumerate(self._modules))
+
+    def forward(self, x):
+        for module in self._modules:
+            x = module(x)
+        return x
+
+    def __len__(self):
+        return len(self._modules)
+
+    def __getitem__(self, index):
+        return self._modules[index]
+
+    def __iter__(self):
+        return iter(self._modules)
+
+
+class Linear(Module):
+    """[n, in_features] -> [n, out_features]."""
+
+    def __init__(self, in_features, out_features, bias=True):
+        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+
+    def forward(self, x):
+        return _poolgrad.linear_layer(
+            x, self.in_features, self.out_features, self.bias, self._seed
+        )
+
+    def extra_repr(self):
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias}"
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+class Conv2d(Module):
+    """Images [n, in_channels, h, w] -> [n, out_channels, oh, ow]; sizes are (height, width) or one number."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1,
+                 groups=1, bias=True):  # fmt: skip
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
+        self.padding, self.dilation = _pair(padding), _pair(dilation)
+        self.groups, self.bias = groups, bias
+
+    def forward(self, x):
+        return _poolgrad.conv2d_layer(
+            x, self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
+            self.dilation, self.groups, self.bias, self._seed
+        )  # fmt: skip
+
+    def extra_repr(self):
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}"
+        )
+
+
+class ReLU(Module):
+    def forward(self, x):
+        return ops.relu(x)
+
+
+class Flatten(Module):
+    """[n, a, b, ...] -> [n, a*b*...]."""
+
+    def forward(self, x):
+        return ops.flatten(x)
+
+
+class MaxPool2d(Module):
+    """The largest of each window; stride is kernel_size where not given."""
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        self.kernel_size, self.padding = _pair(kernel_size), _pair(padding)
+        self.stride = self.kernel_size if stride is None else _pair(stride)
+
+    def forward(self, x):
+        return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def extra_repr(self):
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(MaxPool2d):
+    """The mean of each window; padding counts as zeros."""
+
+    def forward(self, x):
+        return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+class AdaptiveAvgPool2d(Module):
+    """AdaptiveAvgPool2d(1): the mean of each channel."""
+
+    def __init__(self, output_size):
+        if output_size not in (1, (1, 1)):
+            raise ValueError(f"AdaptiveAvgPool2d: output_size {output_size}; only 1 is possible")
+
+    def forward(self, x):
+        return ops.global_avg_pool2d(x)
+
+
+class CrossEntropyLoss:
+    """The mean over the batch of -log softmax(logits)[label]."""
+
+    def __init__(self, reduction="mean"):
+        if reduction != "mean":
+            raise ValueError(f"CrossEntropyLoss: reduction '{reduction}'; compile() takes 'mean'")
+        self.reduction = reduction
