@@ -95,7 +95,7 @@ void Log::write(const char* action, const void* data, std::size_t bytes, Stream 
   ::localtime_r(&seconds, &local);
   std::array<char, 160> line{};
   const int length = std::snprintf(
-      line.data(), line.size(), "%d,%02d:%02d:%02d.%06d,%s,%#zx,%zu,%#zx\n",
+      line.data(), line.size(), "%d,%02d:%02d:%02d.%06d,%s,0x%zx,%zu,0x%zx\n",
       static_cast<int>(::gettid()), local.tm_hour, local.tm_min, local.tm_sec,
       static_cast<int>(micros % 1'000'000), action, reinterpret_cast<std::uintptr_t>(data), bytes,
       reinterpret_cast<std::uintptr_t>(stream.handle));

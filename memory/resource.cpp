@@ -1,4 +1,4 @@
-// The host's own resources: malloc, and pages from the system. CUDA's are not here.
+// The host's resources: malloc, pages from the system, and others' resources. CUDA's are not here.
 #include "memory/resource.h"
 
 #include <algorithm>
@@ -59,6 +59,16 @@ void* HugePageResource::allocate_on(Stream, std::size_t bytes, std::size_t align
 
 void HugePageResource::deallocate_on(Stream, void* data, std::size_t bytes, std::size_t) {
   ::munmap(data, page_bytes(bytes));
+}
+
+void* Borrowed::allocate_on(Stream, std::size_t bytes, std::size_t alignment) {
+  void* data = upstream_->allocate(bytes, alignment);
+  if (address(data) % alignment == 0) return data;
+  upstream_->deallocate(data, bytes, alignment);
+  throw OutOfMemory("borrowed: asked for " + std::to_string(bytes) + " bytes on " +
+                        std::to_string(alignment) +
+                        ", the resource gave an address off that alignment; borrow another",
+                    bytes);
 }
 
 }  // namespace poolgrad::memory

@@ -105,9 +105,7 @@ class Borrowed final : public Resource {
   explicit Borrowed(std::pmr::memory_resource* upstream = std::pmr::new_delete_resource())
       : upstream_(upstream) {}
 
-  [[nodiscard]] void* allocate_on(Stream, std::size_t bytes, std::size_t alignment) override {
-    return upstream_->allocate(bytes, alignment);
-  }
+  [[nodiscard]] void* allocate_on(Stream stream, std::size_t bytes, std::size_t alignment) override;
   void deallocate_on(Stream, void* data, std::size_t bytes, std::size_t alignment) override {
     upstream_->deallocate(data, bytes, alignment);
   }
