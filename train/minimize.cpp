@@ -127,6 +127,9 @@ std::vector<int> append_training(Graph& graph, const Reserved& reserved, const O
   std::vector<Update> updates;
   std::vector<int> taken;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
+    // The node that makes it may have been fused into another layer's; reports want the parameter's.
+    if (gradients[i] && gradients[i].id >= first_new)
+      graph.tensors.layer[row(gradients[i].id)] = graph.tensors.layer[row(parameters[i].id)];
     Update update{parameters[i], gradients[i], {}};
     if (gradients[i] && !reserved.gradients.empty()) {
       move_into(graph, gradients[i], reserved.gradients[i], first_new, taken);
