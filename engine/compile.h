@@ -36,8 +36,8 @@ struct Options {
   int chunks = 0;   // goes in which a member takes its rows; 0: as the sizes of activations suggest
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
 
-  // Passes that can be switched off. The first four never change a bit; split (threads or chunks above 1)
-  // changes the order in which sums over rows are added up.
+  // Passes that can be switched off. None changes a bit, but for one: what is fused decides with what else
+  // it is cut into chunks, so with chunks `fuse` changes the order in which sums over rows are added up.
   bool fuse = true, layout = true, schedule = true, in_place = true;
 
   std::size_t memory_limit_bytes = 0;  // 0: none. A larger arena is a MemoryError before any allocation

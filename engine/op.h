@@ -158,6 +158,10 @@ struct OpDef {
   /// The attributes with which this op also does the work of `next`, its only reader (fusion).
   std::optional<Attributes> (*absorb)(const Node& self, const Node& next) = nullptr;
 
+  /// The attributes with which this op also does the work of `previous`, which makes its only input and has
+  /// one input itself. Asked before absorb: what stands between two ops goes where it saves most.
+  std::optional<Attributes> (*absorb_input)(const Node& self, const Node& previous) = nullptr;
+
   /// How the work can be done in parts, best first. Absent: only as a whole.
   std::vector<Cut> (*cuts)(const Site&) = nullptr;
 

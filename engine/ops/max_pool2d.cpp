@@ -1,5 +1,8 @@
 // max_pool2d: values, and as a second output the winner of each window as a u8: what backward needs
 // of x, a quarter of a byte per element instead of four. Images are channels-last.
+//
+// relu and the maximum change places without changing a bit, so a ReLU before the pool is done by it: dead
+// windows have no winner, and neither x nor y is kept for backward.
 #include <algorithm>
 
 #include "engine/backend/loops.h"
@@ -8,11 +11,18 @@
 namespace poolgrad {
 namespace {
 
-constexpr std::int32_t kLargest = 16;  // 16 · 16 winners fit in a u8
+constexpr std::int32_t kLargest = 16;   // 16 · 16 winners fit in a u8
+constexpr std::uint8_t kNoWinner = 255;  // of a window that the fused ReLU has cut off
+
+struct MaxPool2d {
+  Pool2d pool;
+  bool relu = false;  // set by fusing
+  bool operator==(const MaxPool2d&) const = default;
+};
 
 // ---- kernels: kLanes neighbouring channels of one window, whose winners stay in registers
 
-template <int kLanes>
+template <int kLanes, bool kRelu>
 [[gnu::always_inline]] inline void pool_lanes(const float* x, const Windows& s, const Window& v,
                                               float* y, std::uint8_t* winner) {
   float value[kLanes];
@@ -34,24 +44,36 @@ template <int kLanes>
     }
   }
   for (int i = 0; i < kLanes; ++i) {
-    y[i] = value[i];
-    winner[i] = static_cast<std::uint8_t>(at[i]);
+    const bool dead = kRelu && !(value[i] > 0.0F);
+    y[i] = dead && value[i] < 0.0F ? 0.0F : value[i];
+    winner[i] = static_cast<std::uint8_t>(dead ? kNoWinner : at[i]);
   }
 }
 
-POOLGRAD_CLONES
-void pool(const Windows& s, const float* x, float* y, std::uint8_t* winner) {
+template <bool kRelu>
+[[gnu::always_inline]] inline void pool_all(const Windows& s, const float* x, float* y,
+                                            std::uint8_t* winner) {
   for (std::int64_t image = 0; image < s.n; ++image, x += s.h * s.w * s.c) {
     for (std::int64_t oy = 0; oy < s.oh; ++oy) {
       for (std::int64_t ox = 0; ox < s.ow; ++ox, y += s.c, winner += s.c) {
         const Window v(s, oy, ox);
         std::int64_t i = 0;
-        for (; i + 16 <= s.c; i += 16) pool_lanes<16>(x + i, s, v, y + i, winner + i);
-        for (; i + 4 <= s.c; i += 4) pool_lanes<4>(x + i, s, v, y + i, winner + i);
-        for (; i < s.c; ++i) pool_lanes<1>(x + i, s, v, y + i, winner + i);
+        for (; i + 16 <= s.c; i += 16) pool_lanes<16, kRelu>(x + i, s, v, y + i, winner + i);
+        for (; i + 4 <= s.c; i += 4) pool_lanes<4, kRelu>(x + i, s, v, y + i, winner + i);
+        for (; i < s.c; ++i) pool_lanes<1, kRelu>(x + i, s, v, y + i, winner + i);
       }
     }
   }
+}
+
+POOLGRAD_CLONES
+void pool(const Windows& s, const float* x, float* y, std::uint8_t* winner) {
+  pool_all<false>(s, x, y, winner);
+}
+
+POOLGRAD_CLONES
+void pool_relu(const Windows& s, const float* x, float* y, std::uint8_t* winner) {
+  pool_all<true>(s, x, y, winner);
 }
 
 /// kAdd: windows overlap, so dx holds what the ones before have put there.
@@ -102,14 +124,17 @@ void unpool(const Windows& s, const float* dy, const std::uint8_t* winner, float
 // ---- definitions
 
 std::vector<Spec> max_pool2d_infer(const Site& site) {
-  const Shape y = pooled("max_pool2d", site.inputs[0], site.attributes.as<Pool2d>(), kLargest);
+  const Shape y = pooled("max_pool2d", site.inputs[0], site.attributes.as<MaxPool2d>().pool, kLargest);
   const Layout layout = site.inputs[0].layout;
   return {{y, DType::f32, layout}, {y, DType::u8, layout}};
 }
 
 Kernel max_pool2d_cpu(const Site& site) {
-  const Windows s(site.inputs[0].shape, site.outputs[0].shape, site.attributes.as<Pool2d>());
-  return {[s](const Args& a) { pool(s, a.in<float>(0), a.out<float>(), a.out<std::uint8_t>(1)); }};
+  const auto settings = site.attributes.as<MaxPool2d>();
+  const Windows s(site.inputs[0].shape, site.outputs[0].shape, settings.pool);
+  return {[s, run = settings.relu ? pool_relu : pool](const Args& a) {
+    run(s, a.in<float>(0), a.out<float>(), a.out<std::uint8_t>(1));
+  }};
 }
 
 std::vector<Spec> max_pool2d_grad_infer(const Site& site) {
@@ -133,15 +158,24 @@ constexpr OpDef kMaxPool2dGrad{
     .cpu = max_pool2d_grad_cpu,
 };
 
+std::optional<Attributes> take_relu(const Node& self, const Node& previous) {
+  auto settings = self.attributes.as<MaxPool2d>();
+  const auto places = settings.pool.size[0] * settings.pool.size[1];
+  if (previous.op != &kRelu || settings.relu || places > kNoWinner) return {};
+  settings.relu = true;
+  return Attributes(settings);
+}
+
 constexpr OpDef kMaxPool2d{
     .name = "max_pool2d",  // x -> y, winners
     .infer = max_pool2d_infer,
     .backward = [](const Backward& b) -> std::vector<Tensor> {
       const Shape& x = b.inputs[0].shape();
-      const PoolGradient gradient{b.attributes.as<Pool2d>(), x[2], x[3]};
+      const PoolGradient gradient{b.attributes.as<MaxPool2d>().pool, x[2], x[3]};
       return b.dy[0].graph->add(kMaxPool2dGrad, {b.dy[0], b.outputs[1]}, gradient);
     },
     .wants = {Layout::channels_last},
+    .absorb_input = take_relu,
     .cuts = row_by_row<1, 2>,
     .cpu = max_pool2d_cpu,
 };
@@ -149,7 +183,7 @@ constexpr OpDef kMaxPool2d{
 }  // namespace
 
 Tensor max_pool2d(Tensor x, const Pool2d& settings) {
-  return x.graph->add(kMaxPool2d, {x}, settings)[0];
+  return x.graph->add(kMaxPool2d, {x}, MaxPool2d{settings})[0];
 }
 
 }  // namespace poolgrad
