@@ -43,9 +43,9 @@ struct ArrayView {
   [[nodiscard]] bool row_major() const;
 };
 
-/// Copies element by element, converting numbers, between arrays of one shape; strides may be any, also
-/// 0 and negative. Throws ShapeError when shapes differ, ArgumentError for dtypes that do not convert
-/// (f16, bf16 only to themselves).
+/// Copies element by element, converting numbers, between arrays of one shape; strides may be any,
+/// also 0 and negative. Throws ShapeError when shapes differ, ArgumentError for dtypes that do not
+/// convert (f16, bf16 only to themselves).
 void copy(const ArrayView& from, const ArrayView& to);
 
 }  // namespace poolgrad

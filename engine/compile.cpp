@@ -47,8 +47,8 @@ class Kernels {
     }
     const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_});
     ++count_;
-    made_[node.op].push_back({node.member, node.attributes, inputs, outputs,
-                              std::make_shared<const Kernel>(kernel)});
+    made_[node.op].push_back(
+        {node.member, node.attributes, inputs, outputs, std::make_shared<const Kernel>(kernel)});
     return made_[node.op].back().kernel;
   }
   [[nodiscard]] int count() const { return count_; }
@@ -82,20 +82,21 @@ void prepare(Entry& entry, const Options& options) {
   for (int i = 0; i < static_cast<int>(entry.graph->nodes.size()); ++i) {
     const Node& node = entry.graph->nodes[row(i)];
     if (node.op->view != nullptr) continue;
-    Step step{.node = i, .member = node.member, .phase = phase[row(i)],
+    Step step{.node = i,
+              .member = node.member,
+              .phase = phase[row(i)],
               .kernel = kernels.of(*entry.graph, node)};
     if (step.kernel->workspace_bytes > 0) {
       step.workspace = static_cast<int>(entry.storages.all.size());
-      entry.storages.all.push_back(
-          {step.kernel->workspace_bytes, i, i + 1, -1, node.member});
+      entry.storages.all.push_back({step.kernel->workspace_bytes, i, i + 1, -1, node.member});
     }
     entry.steps.push_back(std::move(step));
   }
   entry.kernels = kernels.count();
 }
 
-/// Who takes and gives back each planned storage when bytes are asked for at run time, and one request
-/// per storage for the plan.
+/// Who takes and gives back each planned storage when bytes are asked for at run time, and one
+/// request per storage for the plan.
 void note_lifetimes(Entry& entry) {
   std::vector<int> step_of(entry.graph->nodes.size(), -1);
   for (std::size_t i = 0; i < entry.steps.size(); ++i)
@@ -142,8 +143,7 @@ bool shared(const TensorTable& tensors, int id, const Options& options) {
   if (options.share == nullptr || column == "inputs" || column == "kept") return false;
   const TensorTable& theirs = options.share->blueprint().tensors;
   for (int other = 0; other < theirs.size(); ++other) {
-    if (theirs.column[row(other)] == column &&
-        theirs.name[row(other)] == tensors.name[row(id)] &&
+    if (theirs.column[row(other)] == column && theirs.name[row(other)] == tensors.name[row(id)] &&
         theirs.spec[row(other)] == tensors.spec[row(id)])
       return true;
   }
@@ -177,7 +177,8 @@ void check_options(const Graph& graph, const std::vector<EntryPoint>& entries,
   if (options.threads < 1 || options.threads > kMaxThreads)
     throw ArgumentError(text("compile: ", options.threads, " threads; choose 1 to ", kMaxThreads));
   if (options.chunks < 0)
-    throw ArgumentError(text("compile: ", options.chunks, " chunks; choose 1 or more, or 0 for as many "
+    throw ArgumentError(text("compile: ", options.chunks,
+                             " chunks; choose 1 or more, or 0 for as many "
                              "as the sizes suggest"));
   if (entries.empty()) throw ArgumentError("compile: no entries; name at least one with its roots");
   for (const EntryPoint& entry : entries) {

@@ -16,13 +16,13 @@ namespace poolgrad {
 struct EntryPoint {
   std::string name;
   std::vector<Tensor> roots;
-  /// Appends what belongs to this entry alone (backward and update nodes) to its own copy of the graph,
-  /// after fusing, and answers the ids that are needed beside the roots. May be empty.
+  /// Appends what belongs to this entry alone (backward and update nodes) to its own copy of the
+  /// graph, after fusing, and answers the ids that are needed beside the roots. May be empty.
   std::function<std::vector<int>(Graph&)> append{};
 };
 
-/// Where planned tensors get their bytes: offsets known at compile, or asked for while the program runs,
-/// from a pool or from the resource itself. The same nodes, kernels and bits in all three.
+/// Where planned tensors get their bytes: offsets known at compile, or asked for while the program
+/// runs, from a pool or from the resource itself. The same nodes, kernels and bits in all three.
 enum class Memory : std::uint8_t { planned, pooled, direct };
 [[nodiscard]] std::string to_string(Memory memory);
 
@@ -31,26 +31,29 @@ class Program;
 struct Options {
   Device device{};
   Memory memory = Memory::planned;
-  memory::Resource* resource = nullptr;  // nullptr: the heap. Must outlive the program and its exports
+  memory::Resource* resource =
+      nullptr;      // nullptr: the heap. Must outlive the program and its exports
   int threads = 1;  // members of the team. Part of the arithmetic: sums are added up per member
   int chunks = 0;   // goes in which a member takes its rows; 0: as the sizes of activations suggest
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
 
-  // Passes that can be switched off. None changes a bit, but for one: what is fused decides with what else
-  // it is cut into chunks, so with chunks `fuse` changes the order in which sums over rows are added up.
+  // Passes that can be switched off. None changes a bit, but for one: what is fused decides with
+  // what else it is cut into chunks, so with chunks `fuse` changes the order in which sums over
+  // rows are added up.
   bool fuse = true, layout = true, schedule = true, in_place = true;
 
-  std::size_t memory_limit_bytes = 0;  // 0: none. A larger arena is a MemoryError before any allocation
-  std::size_t guard_bytes = 0;         // behind the arena, watched by Program::guards_intact()
+  std::size_t memory_limit_bytes =
+      0;                        // 0: none. A larger arena is a MemoryError before any allocation
+  std::size_t guard_bytes = 0;  // behind the arena, watched by Program::guards_intact()
 
-  /// Persistent tensors with the same column, name and spec in this program are used in place: weights
-  /// and moments are shared, and only inputs, kept tensors and scratch are new. It may be destroyed
-  /// before this one: its arena stays.
+  /// Persistent tensors with the same column, name and spec in this program are used in place:
+  /// weights and moments are shared, and only inputs, kept tensors and scratch are new. It may be
+  /// destroyed before this one: its arena stays.
   const Program* share = nullptr;
 };
 
-/// A node ready to run, and the storages that begin or end with it. Equal nodes of one member share a
-/// kernel.
+/// A node ready to run, and the storages that begin or end with it. Equal nodes of one member share
+/// a kernel.
 struct Step {
   int node = 0;
   int member = 0;
@@ -67,8 +70,9 @@ struct Edge {
 
 struct Entry {
   std::string name;
-  std::unique_ptr<const Graph> graph;  // after all passes; rows of the caller's tensors are unchanged
-  Storages storages{};                 // workspaces are the last ones
+  std::unique_ptr<const Graph>
+      graph;            // after all passes; rows of the caller's tensors are unchanged
+  Storages storages{};  // workspaces are the last ones
   std::vector<memory::Request> requests{};  // one per storage; those not planned ask for 0 bytes
   memory::Plan plan{};
   std::vector<Step> steps{};  // in an order in which one thread may run them all
@@ -80,18 +84,20 @@ struct Entry {
 /// A program without bytes: what `poolgrad plan` prints.
 struct Blueprint {
   Options options{};
-  TensorTable tensors{};                 // the caller's; roots are kept
-  std::vector<std::ptrdiff_t> offset{};  // of persistent tensors in the arena; -1: planned or shared
+  TensorTable tensors{};  // the caller's; roots are kept
+  std::vector<std::ptrdiff_t>
+      offset{};  // of persistent tensors in the arena; -1: planned or shared
   std::vector<Entry> entries{};
   int rows_id = -1;
   std::size_t persistent_bytes = 0;
   std::size_t scratch_bytes = 0;  // of the largest entry
 
   [[nodiscard]] std::size_t arena_bytes() const { return persistent_bytes + scratch_bytes; }
-  [[nodiscard]] std::size_t lower_bound_bytes() const;  // no plan of these nodes in this order is smaller
-  [[nodiscard]] std::size_t sum_bytes() const;          // without any reuse
-  /// Planned: the arena. Pooled and direct: the most bytes asked for at one moment; with several members
-  /// an upper limit of it.
+  [[nodiscard]] std::size_t lower_bound_bytes()
+      const;                                    // no plan of these nodes in this order is smaller
+  [[nodiscard]] std::size_t sum_bytes() const;  // without any reuse
+  /// Planned: the arena. Pooled and direct: the most bytes asked for at one moment; with several
+  /// members an upper limit of it.
   [[nodiscard]] std::size_t predicted_peak_bytes() const;
   [[nodiscard]] const Entry& entry(std::string_view name) const;  // throws ArgumentError
   /// Bytes of the columns "parameters" and those of the optimizer's moments.

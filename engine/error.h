@@ -1,5 +1,5 @@
-// The errors users meet, and text(), which builds their messages. Each is one line: what, where, with
-// which values; what to do.
+// The errors users meet, and text(), which builds their messages. Each is one line: what, where,
+// with which values; what to do.
 #pragma once
 
 #include <new>

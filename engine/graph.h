@@ -1,6 +1,7 @@
 // Graph: nodes in the order they run. Builders append to it; passes rewrite a copy in place.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -15,9 +16,10 @@ struct Node {
   int member = 0;                        // who of the team runs it
 };
 
-/// Tensors are handles that point here, so a graph stays where it was made: copy() is the only way to
-/// another one, and handles of the copy are made with handle().
-struct Graph {
+/// Tensors are handles that point here, so a graph stays where it was made: copy() is the only way
+/// to another one, and handles of the copy are made with handle(). One that lives in a shared_ptr
+/// can be kept by whoever keeps a handle (Python does).
+struct Graph : std::enable_shared_from_this<Graph> {
   TensorTable tensors;
   std::vector<Node> nodes;
 
@@ -33,8 +35,8 @@ struct Graph {
   /// Persistent and changed by ops, or constant: moments, running statistics, counters, settings.
   Tensor state(const Spec& spec, Init init, std::string_view name, std::string_view column);
 
-  /// Scalars every graph has at most one of: rows that count in this batch (i32, written by run()), and
-  /// the number of training steps done (i64, advanced by the training entry itself).
+  /// Scalars every graph has at most one of: rows that count in this batch (i32, written by run()),
+  /// and the number of training steps done (i64, advanced by the training entry itself).
   Tensor rows();
   Tensor step();
 
@@ -63,7 +65,7 @@ struct Graph {
   [[nodiscard]] std::vector<Spec> specs(std::span<const int> ids) const;
   [[nodiscard]] std::vector<Tensor> column(std::string_view name);  // in the order of their rows
   [[nodiscard]] const std::string& name(int id) const;
-  [[nodiscard]] std::string describe(int id) const;  // 'hidden' [32, 128]
+  [[nodiscard]] std::string describe(int id) const;    // 'hidden' [32, 128]
   [[nodiscard]] int rows_id() const { return rows_; }  // -1 where nobody asked for it
 
   std::string current_layer;  // of what is being built

@@ -89,8 +89,8 @@ void note_uses(const Graph& graph, Storages& storages) {
   }
 }
 
-/// Gives outputs the bytes of inputs that nobody reads later. Only between bytes of one member: sharing
-/// them with others would make the members wait for each other.
+/// Gives outputs the bytes of inputs that nobody reads later. Only between bytes of one member:
+/// sharing them with others would make the members wait for each other.
 class InPlace {
  public:
   InPlace(const Graph& graph, Storages& storages) : graph_(graph), storages_(storages) {

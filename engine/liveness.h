@@ -1,5 +1,5 @@
-// Storages: which tensors share bytes, and from which step to which those bytes are alive. Side tables:
-// the graph itself is not changed.
+// Storages: which tensors share bytes, and from which step to which those bytes are alive. Side
+// tables: the graph itself is not changed.
 #pragma once
 
 #include "engine/graph.h"
@@ -20,19 +20,20 @@ struct Storages {
   std::vector<Storage> all;
 };
 
-/// With `in_place`, outputs take over the bytes of inputs that nobody reads later, where ops allow it.
-/// Throws ShapeError when a tensor would have to lie in two places.
+/// With `in_place`, outputs take over the bytes of inputs that nobody reads later, where ops allow
+/// it. Throws ShapeError when a tensor would have to lie in two places.
 [[nodiscard]] Storages assign_storages(const Graph& graph, bool in_place);
 
 /// The phase of each node: the team meets between phases, and only there. Within one phase no two
 /// members touch the same bytes of a storage, unless both only read.
 [[nodiscard]] std::vector<int> phases(const Graph& graph, const Storages& storages);
 
-/// For each node those that must run before it: its producers, and if it updates, all other readers.
+/// For each node those that must run before it: its producers, and if it updates, all other
+/// readers.
 [[nodiscard]] std::vector<std::vector<int>> predecessors(const Graph& graph);
 
-/// A reason why the order is wrong, in one sentence, or nothing: someone reads bytes that an earlier
-/// node has updated in place.
+/// A reason why the order is wrong, in one sentence, or nothing: someone reads bytes that an
+/// earlier node has updated in place.
 [[nodiscard]] std::string check_order(const Graph& graph);
 
 }  // namespace poolgrad

@@ -132,12 +132,12 @@ struct Node;
 struct OpDef {
   std::string_view name;
 
-  /// Checks the inputs and answers one Spec per output. The only place that throws ShapeError for this
-  /// op. Called again by the pass `layout` once the inputs' layouts are settled.
+  /// Checks the inputs and answers one Spec per output. The only place that throws ShapeError for
+  /// this op. Called again by the pass `layout` once the inputs' layouts are settled.
   std::vector<Spec> (*infer)(const Site&);
 
-  /// One gradient per input, empty where there is none. Appends ordinary nodes; what they mention stays
-  /// alive. Absent: differentiate() throws when a gradient would have to pass.
+  /// One gradient per input, empty where there is none. Appends ordinary nodes; what they mention
+  /// stays alive. Absent: differentiate() throws when a gradient would have to pass.
   std::vector<Tensor> (*backward)(const Backward&) = nullptr;
 
   /// The layout that each of the first inputs must have where it is an image [n, c, h, w]. Where
@@ -147,30 +147,31 @@ struct OpDef {
   /// May: output 0 can take over the bytes of this input when nobody reads it later.
   int overwrites = -1;
 
-  /// Must: output i *is* input i, changed in place, for i < updates. Whoever reads the old value runs
-  /// before; whoever wants the new one reads the output.
+  /// Must: output i *is* input i, changed in place, for i < updates. Whoever reads the old value
+  /// runs before; whoever wants the new one reads the output.
   int updates = 0;
 
-  /// Must: the op moves nothing. Where input i begins, in bytes from the start of output 0; inputs past
-  /// the end of the answer share nothing. Such an op has no kernel.
+  /// Must: the op moves nothing. Where input i begins, in bytes from the start of output 0; inputs
+  /// past the end of the answer share nothing. Such an op has no kernel.
   std::vector<std::ptrdiff_t> (*view)(const Site&) = nullptr;
 
   /// The attributes with which this op also does the work of `next`, its only reader (fusion).
   std::optional<Attributes> (*absorb)(const Node& self, const Node& next) = nullptr;
 
-  /// The attributes with which this op also does the work of `previous`, which makes its only input and has
-  /// one input itself. Asked before absorb: what stands between two ops goes where it saves most.
+  /// The attributes with which this op also does the work of `previous`, which makes its only input
+  /// and has one input itself. Asked before absorb: what stands between two ops goes where it saves
+  /// most.
   std::optional<Attributes> (*absorb_input)(const Node& self, const Node& previous) = nullptr;
 
   /// How the work can be done in parts, best first. Absent: only as a whole.
   std::vector<Cut> (*cuts)(const Site&) = nullptr;
 
-  /// The twin that adds to its `Share::sum` outputs instead of writing them: it takes them as its first
-  /// inputs (`updates`), then what this op takes.
+  /// The twin that adds to its `Share::sum` outputs instead of writing them: it takes them as its
+  /// first inputs (`updates`), then what this op takes.
   const OpDef* adds = nullptr;
 
-  /// Called once at compile. Absent: no kernel on that device, and compile() says so. A kernel knows
-  /// nothing of teams: it runs on the one thread that calls it.
+  /// Called once at compile. Absent: no kernel on that device, and compile() says so. A kernel
+  /// knows nothing of teams: it runs on the one thread that calls it.
   Kernel (*cpu)(const Site&) = nullptr;
   Kernel (*cuda)(const Site&) = nullptr;
 };

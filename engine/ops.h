@@ -48,16 +48,17 @@ struct Conv2d {
   bool relu = false;  // set by fusing
   bool operator==(const Conv2d&) const = default;
 };
-/// Cross-correlation, as PyTorch's conv2d: x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o] or
-/// empty -> [n, o, oh, ow] with oh = (h + 2·padding − dilation·(kh − 1) − 1) / stride + 1, rounded down.
+/// Cross-correlation, as PyTorch's conv2d: x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o]
+/// or empty -> [n, o, oh, ow] with oh = (h + 2·padding − dilation·(kh − 1) − 1) / stride + 1,
+/// rounded down.
 Tensor conv2d(Tensor x, Tensor weight, Tensor bias = {}, const Conv2d& settings = {});
 
 struct Pool2d {
   std::array<std::int32_t, 2> size{2, 2}, stride{2, 2}, padding{0, 0};  // height, width
   bool operator==(const Pool2d&) const = default;
 };
-/// [n, c, h, w] -> [n, c, oh, ow]; windows of at most 16 x 16, padding at most half a window. Of equal
-/// values the first wins.
+/// [n, c, h, w] -> [n, c, oh, ow]; windows of at most 16 x 16, padding at most half a window. Of
+/// equal values the first wins.
 Tensor max_pool2d(Tensor x, const Pool2d& settings = {});
 /// As PyTorch's avg_pool2d with count_include_pad: padding counts as zeros.
 Tensor avg_pool2d(Tensor x, const Pool2d& settings = {});
@@ -68,10 +69,11 @@ Tensor global_avg_pool2d(Tensor x);
 
 enum class Reduction : std::uint8_t { mean, sum };
 /// logits [n, k], labels [n] (i64) -> []: −log softmax(logits)[label], over the first rows() rows;
-/// other rows get gradient 0. A label outside [0, k) in a row that counts is an ArgumentError of run().
+/// other rows get gradient 0. A label outside [0, k) in a row that counts is an ArgumentError of
+/// run().
 Tensor softmax_cross_entropy(Tensor logits, Tensor labels, Reduction reduction = Reduction::mean);
-/// logits [n, k], labels [n] (i64) -> [] i64: how many of the first rows() rows have their largest logit
-/// (the first of equals) at the label.
+/// logits [n, k], labels [n] (i64) -> [] i64: how many of the first rows() rows have their largest
+/// logit (the first of equals) at the label.
 Tensor count_correct(Tensor logits, Tensor labels);
 
 }  // namespace poolgrad

@@ -188,8 +188,7 @@ void Program::use_team(bool on) { state_->runner->muster(on, blueprint_.options.
 
 void Program::run(std::string_view name, std::span<const Feed> feeds, const Observer* observer) {
   const Claim claim(state_->running);
-  const auto entry =
-      static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
+  const auto entry = static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
   const std::int64_t rows = check_feeds(blueprint_.tensors, feeds);
   for (const Feed& feed : feeds) state_->feed(feed);
   if (rows >= 0) state_->set_rows(blueprint_, rows);

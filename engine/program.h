@@ -7,15 +7,16 @@
 
 namespace poolgrad {
 
-/// What one run is fed. The first axis may be shorter than the slot's: then only so many rows count.
-/// On the CPU, dense row-major values of the slot's dtype on 64 bytes, with all rows, are used where they
-/// lie; others are copied, and converted where dtypes differ.
+/// What one run is fed. The first axis may be shorter than the slot's: then only so many rows
+/// count. On the CPU, dense row-major values of the slot's dtype on 64 bytes, with all rows, are
+/// used where they lie; others are copied, and converted where dtypes differ.
 struct Feed {
   Tensor slot;
   ArrayView values;
 };
 
-/// Called around each step on the thread that runs it: timing, tracing, poisoning. Absent: another loop.
+/// Called around each step on the thread that runs it: timing, tracing, poisoning. Absent: another
+/// loop.
 struct Observer {
   std::function<void(const Entry&, const Step&)> before{}, after{};
 };
@@ -28,9 +29,10 @@ class Program {
   Program& operator=(Program&&) noexcept;
   ~Program();
 
-  /// Runs an entry. Planned: allocates nothing. Feeds must agree in their rows (batched slots only).
-  /// Throws ShapeError or ArgumentError before anything is run for feeds that do not fit, and whatever
-  /// a kernel throws after all members have stopped; DeviceError when it is already running.
+  /// Runs an entry. Planned: allocates nothing. Feeds must agree in their rows (batched slots
+  /// only). Throws ShapeError or ArgumentError before anything is run for feeds that do not fit,
+  /// and whatever a kernel throws after all members have stopped; DeviceError when it is already
+  /// running.
   void run(std::string_view entry, std::span<const Feed> feeds = {},
            const Observer* observer = nullptr);
 
@@ -50,9 +52,9 @@ class Program {
   [[nodiscard]] const Blueprint& blueprint() const { return blueprint_; }
   [[nodiscard]] std::size_t arena_bytes() const { return blueprint_.arena_bytes(); }
 
-  /// What was really used. watch_peak() fills the scratch with a pattern; measured_peak_bytes() then
-  /// answers, planned: the end of the highest slot with a changed byte. Pooled and direct: the most bytes
-  /// alive at one moment since.
+  /// What was really used. watch_peak() fills the scratch with a pattern; measured_peak_bytes()
+  /// then answers, planned: the end of the highest slot with a changed byte. Pooled and direct: the
+  /// most bytes alive at one moment since.
   void watch_peak();
   [[nodiscard]] std::size_t measured_peak_bytes() const;
   [[nodiscard]] bool guards_intact() const;

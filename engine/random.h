@@ -6,8 +6,8 @@
 
 namespace poolgrad {
 
-/// Four 32-bit numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
-/// keyed by `seed`, at the counter (index, stream).
+/// Four 32-bit numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+/// 3", 2011) keyed by `seed`, at the counter (index, stream).
 [[nodiscard]] std::array<std::uint32_t, 4> draw(std::uint64_t seed, std::uint64_t stream,
                                                 std::uint64_t index);
 

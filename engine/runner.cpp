@@ -1,5 +1,5 @@
-// One loop per member over bound addresses. Bytes that are asked for at run time are bound at their birth:
-// by the member who alone touches them, or by member 0 between two phases.
+// One loop per member over bound addresses. Bytes that are asked for at run time are bound at their
+// birth: by the member who alone touches them, or by member 0 between two phases.
 #include "engine/runner.h"
 
 #include <utility>
@@ -36,8 +36,8 @@ Bindings::Bindings(const Entry& of_entry, int members)
     const Step& step = entry->steps[i];
     const Node& node = entry->graph->nodes[row(step.node)];
     void** first = addresses.data() + starts[i];
-    args.push_back({first, first + node.inputs.size(),
-                    first + node.inputs.size() + node.outputs.size()});
+    args.push_back(
+        {first, first + node.inputs.size(), first + node.inputs.size() + node.outputs.size()});
     for (; phase < step.phase; ++phase)
       for (auto& list : lists) list.push_back(-1);
     lists[row(step.member)].push_back(static_cast<int>(i));
@@ -55,7 +55,8 @@ void Runner::take(Bindings& bindings, const std::vector<int>& storages) {
     const std::size_t bytes = memory::aligned(bindings.entry->storages.all[row(s)].bytes);
     bindings.bind(s, source_->allocate_on(stream_, bytes, memory::kAlignment));
     const std::size_t live = live_.fetch_add(bytes) + bytes;
-    for (std::size_t seen = peak_; seen < live && !peak_.compare_exchange_weak(seen, live);) continue;
+    for (std::size_t seen = peak_; seen < live && !peak_.compare_exchange_weak(seen, live);)
+      continue;
   }
 }
 
@@ -165,7 +166,8 @@ void Runner::run(Bindings& bindings, const Observer* observer) {
 }
 
 void Runner::muster(bool team, int members) {
-  if (team_ && team_->forked()) (void)team_.release();  // its threads are the parent's: none to join
+  if (team_ && team_->forked())
+    (void)team_.release();  // its threads are the parent's: none to join
   if (!team || members == 1) {
     team_.reset();
   } else if (!team_) {

@@ -1,17 +1,17 @@
 // Barriers by a counter that goes up; waiting by spinning, then by sleeping on it.
 #include "engine/team.h"
 
-#include <pthread.h>
-
 #include <mutex>
+
+#include <pthread.h>
 
 namespace poolgrad {
 namespace {
 
 constexpr int kSpins = 2000;  // about 20 µs: most of a small step's waits end earlier
 
-/// How often this process was forked off from another: the only state of the engine that is global, since
-/// a fork leaves a team without its threads.
+/// How often this process was forked off from another: the only state of the engine that is global,
+/// since a fork leaves a team without its threads.
 std::atomic<unsigned> forks = 0;
 
 unsigned count_forks() {

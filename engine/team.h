@@ -1,4 +1,5 @@
-// Team: threads that run one function together and meet at barriers. Nothing is queued or allocated.
+// Team: threads that run one function together and meet at barriers. Nothing is queued or
+// allocated.
 #pragma once
 
 #include <atomic>
@@ -8,8 +9,8 @@
 
 namespace poolgrad {
 
-/// Members wait by spinning for about as long as a small step takes, then sleep in the kernel. They are
-/// not pinned. After a fork the child's copy has no threads: forked() says so.
+/// Members wait by spinning for about as long as a small step takes, then sleep in the kernel. They
+/// are not pinned. After a fork the child's copy has no threads: forked() says so.
 class Team {
  public:
   /// The caller is member 0; the others wait from now on. `begin` runs first on each of them.

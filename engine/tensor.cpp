@@ -45,10 +45,10 @@ Shape Spec::strides() const {
 void check_extents(const Spec& spec, std::string_view what) {
   auto bytes = static_cast<std::int64_t>(size_of(spec.dtype));
   for (const std::int64_t extent : spec.shape.extents()) {
-    if (extent < 1)
-      throw ShapeError(text(what, ": shape ", spec.shape, " has an extent below 1"));
+    if (extent < 1) throw ShapeError(text(what, ": shape ", spec.shape, " has an extent below 1"));
     if (bytes > std::numeric_limits<std::int64_t>::max() / extent)
-      throw ShapeError(text(what, ": shape ", spec.shape, " has more bytes than 63 bits can count"));
+      throw ShapeError(
+          text(what, ": shape ", spec.shape, " has more bytes than 63 bits can count"));
     bytes *= extent;
   }
 }

@@ -58,8 +58,8 @@ class Shape {
 
 [[nodiscard]] std::string to_string(const Shape& shape);  // [32, 784]
 
-/// Order of a tensor's bytes; all are dense. Only images [n, c, h, w] are ever channels-last. Builders
-/// and autograd see logical shapes only: the pass `layout` settles this.
+/// Order of a tensor's bytes; all are dense. Only images [n, c, h, w] are ever channels-last.
+/// Builders and autograd see logical shapes only: the pass `layout` settles this.
 enum class Layout : std::uint8_t { row_major, channels_last };
 
 /// All that a kernel must know of a tensor beside its address.
@@ -75,8 +75,8 @@ struct Spec {
   bool operator==(const Spec&) const = default;
 };
 
-/// Throws ShapeError when an extent is below 1 or the bytes do not fit in 63 bits; `what` begins the
-/// message.
+/// Throws ShapeError when an extent is below 1 or the bytes do not fit in 63 bits; `what` begins
+/// the message.
 void check_extents(const Spec& spec, std::string_view what);
 
 struct Graph;
@@ -96,7 +96,7 @@ struct Tensor {
 /// Uniform numbers come from Philox keyed by (seed, stream), whatever the device or thread count.
 struct Init {
   enum class Kind : std::uint8_t { constant, uniform } kind = Kind::constant;
-  float value = 0.0F;       // the constant, or the bound: uniform in [-value, value)
+  float value = 0.0F;  // the constant, or the bound: uniform in [-value, value)
   std::uint64_t seed = 0;
   std::uint64_t stream = 0;  // which numbers of that seed; Graph::parameter() counts it up
 
@@ -112,12 +112,12 @@ struct Init {
 /// order of their rows ("parameters", "gradients", "adam.first", "inputs", "kept"). Empty: planned.
 struct TensorTable {
   std::vector<Spec> spec;
-  std::vector<std::string> name;    // "0.weight"; planned tensors mostly have none
+  std::vector<std::string> name;  // "0.weight"; planned tensors mostly have none
   std::vector<std::string> column;
   std::vector<Init> init;
-  std::vector<std::string> layer;   // whose: "0", "conv1"; empty outside layers
-  std::vector<char> backward;       // made by differentiate(): a gradient
-  std::vector<char> unbatched;      // an input whose first axis is not the batch
+  std::vector<std::string> layer;  // whose: "0", "conv1"; empty outside layers
+  std::vector<char> backward;      // made by differentiate(): a gradient
+  std::vector<char> unbatched;     // an input whose first axis is not the batch
 
   int add(const Spec& row);
   [[nodiscard]] int size() const { return static_cast<int>(spec.size()); }

@@ -19,8 +19,7 @@ void merge_neighbours(Graph& graph, const Merge& merge) {
     const int between = node.inputs.size() == 1 ? node.inputs[0] : -1;
     const int maker = between < 0 ? -1 : producer[row(between)];
     const bool alone = maker >= 0 && reads[row(between)] == 1 &&
-                       !graph.tensors.persistent(between) &&
-                       merged[row(maker)].outputs.size() == 1;
+                       !graph.tensors.persistent(between) && merged[row(maker)].outputs.size() == 1;
     if (alone && merge(merged[row(maker)], node)) {
       for (const int id : merged[row(maker)].outputs) producer[row(id)] = maker;
       continue;

@@ -30,7 +30,8 @@ class Layouts {
     std::vector<std::pair<int, int>> back;  // made in another layout, and where it must end up
     for (std::size_t k = 0; k < node.outputs.size(); ++k) {
       const int id = node.outputs[k];
-      if (outputs[k].layout != Layout::row_major && (graph_.tensors.persistent(id) || !propagate_)) {
+      if (outputs[k].layout != Layout::row_major &&
+          (graph_.tensors.persistent(id) || !propagate_)) {
         node.outputs[k] = stand_in(id, outputs[k]);
         back.emplace_back(node.outputs[k], id);
         if (propagate_) moved_[{id, outputs[k].layout}] = node.outputs[k];

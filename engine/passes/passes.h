@@ -1,21 +1,22 @@
-// The passes, in the order in which draft() applies them. Each rewrites the nodes of an entry's own copy
-// of the graph, appends tensors where it needs new ones and never renumbers any.
+// The passes, in the order in which draft() applies them. Each rewrites the nodes of an entry's own
+// copy of the graph, appends tensors where it needs new ones and never renumbers any.
 #pragma once
 
 #include "engine/graph.h"
 
 namespace poolgrad::passes {
 
-/// Where an op can absorb its only reader, both become one node. Which can is said in OpDef::absorb; what
-/// is kept is not fused away.
+/// Where an op can absorb its only reader, both become one node. Which can is said in
+/// OpDef::absorb; what is kept is not fused away.
 void fuse(Graph& graph);
 
 /// Keeps the nodes that `roots` need, in their order. The gradient of the input goes this way.
 void drop_dead(Graph& graph, std::span<const int> roots);
 
-/// Gives every image the layout its readers want (OpDef::wants) and puts reorders where two differ. With
-/// `propagate` a layout is carried through ops that take any; without it every op that wants one gets its
-/// reorders in and out, which moves more bytes to the same values. Persistent tensors stay row-major.
+/// Gives every image the layout its readers want (OpDef::wants) and puts reorders where two differ.
+/// With `propagate` a layout is carried through ops that take any; without it every op that wants
+/// one gets its reorders in and out, which moves more bytes to the same values. Persistent tensors
+/// stay row-major.
 void layout(Graph& graph, bool propagate);
 
 /// Each update as soon as its gradient is final and the last reader of the old value has run.
@@ -23,13 +24,14 @@ void schedule(Graph& graph);
 
 struct Split {
   int members = 1;  // how many can work at once. The team may be smaller: the bits are the same
-  int chunks = 0;   // in how many goes a member takes its rows; 0: until the rows of a node fit a cache
+  int chunks =
+      0;  // in how many goes a member takes its rows; 0: until the rows of a node fit a cache
 };
 
-/// A run of nodes that can be cut along the same rows is done part by part: the whole run for some rows,
-/// then for the next, so that what lies between its nodes dies early and no two members meet. Sums over
-/// rows are added to in place, one per member, and the members' sums are added at the end. What cannot be
-/// cut, or is not worth it, one member does alone.
+/// A run of nodes that can be cut along the same rows is done part by part: the whole run for some
+/// rows, then for the next, so that what lies between its nodes dies early and no two members meet.
+/// Sums over rows are added to in place, one per member, and the members' sums are added at the
+/// end. What cannot be cut, or is not worth it, one member does alone.
 void split(Graph& graph, const Split& settings);
 
 }  // namespace poolgrad::passes

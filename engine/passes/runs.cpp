@@ -1,4 +1,5 @@
-// Greedy: a run begins at the first node that is worth cutting and takes every later node that fits.
+// Greedy: a run begins at the first node that is worth cutting and takes every later node that
+// fits.
 #include "engine/passes/runs.h"
 
 #include <algorithm>
@@ -157,9 +158,9 @@ class Finder {
     const int wish = wanted(candidate, weight);
     return wish == 0 || wish == run_.parts;
   }
-  /// Whether `earlier` is in the run and `candidate` needs only rows of its own part from it. Otherwise
-  /// it would be ordered after a node without reading its rows: an update must not overtake another
-  /// part's reader.
+  /// Whether `earlier` is in the run and `candidate` needs only rows of its own part from it.
+  /// Otherwise it would be ordered after a node without reading its rows: an update must not
+  /// overtake another part's reader.
   [[nodiscard]] bool follows_by_rows(const Node& candidate, int earlier) const {
     const auto maker = std::ranges::find(run_.nodes, earlier, &CutNode::node);
     if (maker == run_.nodes.end()) return false;

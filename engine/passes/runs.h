@@ -17,8 +17,9 @@ struct Run {
   int parts = 1;          // a multiple of the members
 };
 
-/// Every node of the graph once, in an order that respects predecessors(): a later run may read what an
-/// earlier one made, and within a run parts only read rows of their own or what was made before it.
+/// Every node of the graph once, in an order that respects predecessors(): a later run may read
+/// what an earlier one made, and within a run parts only read rows of their own or what was made
+/// before it.
 [[nodiscard]] std::vector<Run> find_runs(const Graph& graph, const Split& settings);
 
 }  // namespace poolgrad::passes

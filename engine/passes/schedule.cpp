@@ -18,7 +18,8 @@ void schedule(Graph& graph) {
       ++waits_for[i];
     }
   }
-  std::priority_queue<int, std::vector<int>, std::greater<>> updates, others;  // ready, lowest first
+  std::priority_queue<int, std::vector<int>, std::greater<>> updates,
+      others;  // ready, lowest first
   const auto ready = [&](std::size_t i) {
     (graph.nodes[i].op->updates > 0 ? updates : others).push(static_cast<int>(i));
   };
@@ -35,7 +36,8 @@ void schedule(Graph& graph) {
     }
     ordered.push_back(std::move(graph.nodes[next]));
   }
-  // Nodes that wait for each other have no order: they stay where they were and check_order() says why.
+  // Nodes that wait for each other have no order: they stay where they were and check_order() says
+  // why.
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     if (waits_for[i] > 0) ordered.push_back(std::move(graph.nodes[i]));
   }

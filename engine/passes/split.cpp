@@ -163,10 +163,10 @@ class Writer {
   }
 
   Graph& graph_;
-  std::vector<Node> nodes_;          // as they were
-  std::vector<Parts> parts_;         // tensor -> its slices
-  std::vector<int> maker_;           // tensor -> the member who made it as a whole
-  std::vector<std::int64_t> load_;   // per member, by nodes that are not cut
+  std::vector<Node> nodes_;         // as they were
+  std::vector<Parts> parts_;        // tensor -> its slices
+  std::vector<int> maker_;          // tensor -> the member who made it as a whole
+  std::vector<std::int64_t> load_;  // per member, by nodes that are not cut
 };
 
 }  // namespace

@@ -24,7 +24,8 @@ constexpr OpDef kIncrement{
 
 TEST_CASE("overwrites: bytes are taken over only when nobody reads the input later") {
   Graph graph;
-  const Tensor x = graph.input({{100}}, "x"), y = relu(x), a = relu(y), b = add(a, y), out = add(b, a);
+  const Tensor x = graph.input({{100}}, "x"), y = relu(x), a = relu(y), b = add(a, y),
+               out = add(b, a);
   const Storages apart = assign_storages(graph, false), shared = assign_storages(graph, true);
   CHECK(apart.of[row(b)] != apart.of[row(out)]);
   CHECK(shared.of[row(b)] == shared.of[row(out)]);

@@ -1,4 +1,5 @@
-// What each pass does to small graphs. That none changes a bit is shown on whole trainings elsewhere.
+// What each pass does to small graphs. That none changes a bit is shown on whole trainings
+// elsewhere.
 #include "engine/passes/passes.h"
 
 #include <algorithm>
@@ -28,7 +29,9 @@ struct Dense {
          b = graph.parameter({5}, {}, "b"), z = linear(x, w, b), y = relu(z);
 };
 
-TEST_CASE("fuse: relu goes into the product that alone feeds it, but not when that is kept or read twice") {
+TEST_CASE(
+    "fuse: relu goes into the product that alone feeds it, but not when that is kept or read "
+    "twice") {
   Dense plain;
   passes::fuse(plain.graph);
   CHECK(plain.graph.nodes.size() == 1);

@@ -1,12 +1,11 @@
 // Programs: feeds, views, modes, errors, and what happens when something goes wrong in the middle.
 #include "engine/program.h"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <numeric>
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/ops.h"
 #include "memory/adaptors.h"
@@ -77,7 +76,8 @@ TEST_CASE("run: every memory mode, team or alone, computes the same and gives ba
       for (int i = 0; i < 3; ++i) program.run("run", std::vector<Feed>{{net.x, values->view()}});
       const auto out = program.view(net.out).as<float>();
       bool right = true;
-      for (std::size_t i = 0; i < out.size(); ++i) right = right && out[i] == 2.0F * values->data[i] + 2.0F;
+      for (std::size_t i = 0; i < out.size(); ++i)
+        right = right && out[i] == 2.0F * values->data[i] + 2.0F;
       CHECK(right);
     }
     CHECK(counted.live_bytes() == 0);
@@ -105,7 +105,8 @@ TEST_CASE("run: a kernel's error reaches the caller, on any member, and the next
   });
 }
 
-TEST_CASE("feeds: aligned ones are read where they lie, others copied and converted, short ones cut") {
+TEST_CASE(
+    "feeds: aligned ones are read where they lie, others copied and converted, short ones cut") {
   const auto values = std::make_unique<Values>();
   Net net;
   Program program = net.compile();
@@ -175,7 +176,8 @@ TEST_CASE("share: a second program uses the first one's parameters, which outliv
   first.reset();
   alignas(64) std::array<float, 32> ones{};
   ones.fill(1.0F);
-  second.run("run", std::vector<Feed>{{x2, ArrayView::of(std::span<float>(ones), {8, 4}, DType::f32)}});
+  second.run("run",
+             std::vector<Feed>{{x2, ArrayView::of(std::span<float>(ones), {8, 4}, DType::f32)}});
   CHECK(second.view(y2).as<float>()[0] == 3.5F);
 }
 
@@ -200,11 +202,11 @@ TEST_CASE("limits: an arena over the limit is refused before any allocation") {
   Net net;
   memory::HostResource heap;
   memory::Statistics counted(heap);
-  CHECK_THROWS_WITH_AS(
-      (void)net.compile({.resource = &counted, .memory_limit_bytes = 1 << 19}),
-      "compile: planned memory of 1.0 MiB is more than the limit of 0.5 MiB; take a smaller batch or "
-      "raise the limit",
-      MemoryError);
+  CHECK_THROWS_WITH_AS((void)net.compile({.resource = &counted, .memory_limit_bytes = 1 << 19}),
+                       "compile: planned memory of 1.0 MiB is more than the limit of 0.5 MiB; take "
+                       "a smaller batch or "
+                       "raise the limit",
+                       MemoryError);
   CHECK(counted.allocations() == 0);
   memory::FailAt failing(heap, 1);
   CHECK_THROWS_WITH_AS((void)net.compile({.resource = &failing}),
@@ -222,8 +224,8 @@ TEST_CASE("modes: when any allocation of a run fails, nothing leaks and the next
       memory::Statistics counted(heap);
       memory::FailAt failing(counted, nth == 0 ? 0 : nth + 1);  // the first is the arena
       {
-        Program program = net.compile(
-            {.memory = Memory::direct, .resource = &failing, .threads = threads});
+        Program program =
+            net.compile({.memory = Memory::direct, .resource = &failing, .threads = threads});
         const std::size_t before = counted.live_bytes();
         if (nth == 0) {
           program.run("run", std::vector<Feed>{{net.x, values->view()}});
@@ -244,11 +246,11 @@ TEST_CASE("modes: when any allocation of a run fails, nothing leaks and the next
 
 TEST_CASE("errors: missing kernels, foreign roots and impossible settings are named at compile") {
   Net net;
-  CHECK_THROWS_WITH_AS(
-      (void)net.compile({.device = {.kind = Device::Kind::cuda}}),
-      "program: op 'relu' has no CUDA kernel in this build; configure with -DPOOLGRAD_CUDA=ON or use "
-      "Device::cpu",
-      DeviceError);
+  CHECK_THROWS_WITH_AS((void)net.compile({.device = {.kind = Device::Kind::cuda}}),
+                       "program: op 'relu' has no CUDA kernel in this build; configure with "
+                       "-DPOOLGRAD_CUDA=ON or use "
+                       "Device::cpu",
+                       DeviceError);
   CHECK_THROWS_WITH_AS((void)net.compile({.threads = 0}), "compile: 0 threads; choose 1 to 256",
                        ArgumentError);
   Graph other;

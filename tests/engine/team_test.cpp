@@ -1,12 +1,11 @@
 // Barriers and forks.
 #include "engine/team.h"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <chrono>
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace poolgrad {
 namespace {

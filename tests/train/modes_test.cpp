@@ -1,5 +1,5 @@
-// The same training, whatever is switched: memory modes, passes, teams, delays, poison. Bits are compared
-// where the design promises bits, and rounding where sums are added up in another order.
+// The same training, whatever is switched: memory modes, passes, teams, delays, poison. Bits are
+// compared where the design promises bits, and rounding where sums are added up in another order.
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -21,7 +21,8 @@ std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
 constexpr std::int64_t kBatch = 64, kSide = 16;
 
-/// A small CNN, large enough that everything is cut: convolutions into chunks, linear layers among members.
+/// A small CNN, large enough that everything is cut: convolutions into chunks, linear layers among
+/// members.
 struct Net {
   Graph graph;
   Tensor x, y, hidden, loss;
@@ -35,7 +36,8 @@ struct Net {
     const auto conv = [&](Tensor t, std::int64_t out, const char* name) {
       const Graph::Layer layer(graph, name);
       const std::int64_t fan_in = t.shape()[1] * 9;
-      const Tensor w = graph.parameter({out, t.shape()[1], 3, 3}, Init::kaiming_uniform(fan_in, 1), "weight");
+      const Tensor w =
+          graph.parameter({out, t.shape()[1], 3, 3}, Init::kaiming_uniform(fan_in, 1), "weight");
       return conv2d(t, w, graph.parameter({out}, Init::kaiming_uniform(fan_in, 1), "bias"),
                     {.padding = {1, 1}});
     };
@@ -65,7 +67,8 @@ struct Data {
   [[nodiscard]] std::vector<Feed> feeds(const Net& net, std::int64_t rows = kBatch) {
     return {{net.x, ArrayView::of(std::span(x).first(row(static_cast<int>(rows * kSide * kSide))),
                                   {rows, 1, kSide, kSide}, DType::f32)},
-            {net.y, ArrayView::of(std::span(y).first(row(static_cast<int>(rows))), {rows}, DType::i64)}};
+            {net.y,
+             ArrayView::of(std::span(y).first(row(static_cast<int>(rows))), {rows}, DType::i64)}};
   }
 };
 
@@ -94,7 +97,8 @@ double gap(const std::vector<float>& a, const std::vector<float>& b) {
   return worst;
 }
 
-/// Fills what dies with NaN. Shared bytes only where one thread runs all: others may still be at it.
+/// Fills what dies with NaN. Shared bytes only where one thread runs all: others may still be at
+/// it.
 Observer poison(const Program& program, bool alone) {
   return {.before = {}, .after = [&program, alone](const Entry& entry, const Step& step) {
             const auto fill = [&](int s) {
@@ -117,7 +121,9 @@ TEST_CASE("training: the loss falls") {
   CHECK(losses[57] < 0.6F * losses[0]);
 }
 
-TEST_CASE("training: memory modes, passes and who runs it change no bit in 200 steps, freed bytes poisoned") {
+TEST_CASE(
+    "training: memory modes, passes and who runs it change no bit in 200 steps, freed bytes "
+    "poisoned") {
   const Net net;
   for (const int threads : {1, 2}) {
     CAPTURE(threads);
@@ -153,19 +159,23 @@ TEST_CASE("fuse: changes no bit where nothing is done in chunks, and rounding el
   for (const int threads : {1, 2}) {
     CHECK(trained(net, {.threads = threads, .chunks = 1, .fuse = false}) ==
           trained(net, {.threads = threads, .chunks = 1}));
-    CHECK(gap(trained(net, {.threads = threads, .fuse = false}), trained(net, {.threads = threads})) <
-          2e-5);
+    CHECK(gap(trained(net, {.threads = threads, .fuse = false}),
+              trained(net, {.threads = threads})) < 2e-5);
   }
 }
 
-TEST_CASE("training: updates at the gradient and over whole columns, kept gradients, kept activations: same bits") {
+TEST_CASE(
+    "training: updates at the gradient and over whole columns, kept gradients, kept activations: "
+    "same bits") {
   for (const train::Optimizer& optimizer :
-       {train::Optimizer(train::Sgd{.rate = 0.05F, .momentum = 0.9F, .weight_decay = 1e-3F, .nesterov = true}),
+       {train::Optimizer(
+            train::Sgd{.rate = 0.05F, .momentum = 0.9F, .weight_decay = 1e-3F, .nesterov = true}),
         train::Optimizer(train::Adam{}), train::Optimizer(train::AdamW{})}) {
     for (const int threads : {1, 2}) {
       const std::vector<float> bits = trained(Net(optimizer), {.threads = threads});
       using train::Updates;
-      CHECK(trained(Net(optimizer, {.updates = Updates::whole_column}), {.threads = threads}) == bits);
+      CHECK(trained(Net(optimizer, {.updates = Updates::whole_column}), {.threads = threads}) ==
+            bits);
       CHECK(trained(Net(optimizer, {.keep_gradients = true}), {.threads = threads}) == bits);
       CHECK(trained(Net(optimizer, {.updates = Updates::whole_column, .keep_gradients = true}),
                     {.threads = threads}) == bits);
@@ -199,7 +209,8 @@ TEST_CASE("team: delays before nodes change no bit") {
       const auto delay = [&](const Program&) {
         return Observer{.before = [&](const Entry&, const Step&) {
           const unsigned random = (state += 0x9E3779B9U) * 2654435761U >> 16U;
-          if (random % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random % 200));
+          if (random % 16 == 0)
+            std::this_thread::sleep_for(std::chrono::microseconds(random % 200));
         }};
       };
       CHECK(trained(net, options, 12, delay) == bits);
@@ -280,8 +291,12 @@ TEST_CASE("peak: measured equals predicted for every mode, number of threads and
     for (const bool passes : {true, false}) {
       const Net net;
       Program program = compile(net.graph, {net.training.entry("train")},
-                                {.threads = threads, .fuse = passes, .layout = passes,
-                                 .schedule = passes, .in_place = passes, .guard_bytes = 4096});
+                                {.threads = threads,
+                                 .fuse = passes,
+                                 .layout = passes,
+                                 .schedule = passes,
+                                 .in_place = passes,
+                                 .guard_bytes = 4096});
       program.watch_peak();
       for (int i = 0; i < 3; ++i) program.run("train", data.feeds(net));
       CHECK(program.measured_peak_bytes() == program.blueprint().predicted_peak_bytes());
