@@ -25,15 +25,9 @@ Kernel forward_unfolded(const Problem& problem);
 Kernel data_unfolded(const Problem& problem);
 Kernel weights_unfolded(const Problem& problem, bool add);
 
-#ifdef POOLGRAD_ONEDNN
-/// Nothing where oneDNN has its reference implementation only.
+/// Nothing where this build has no oneDNN, or oneDNN its reference implementation only.
 std::optional<Kernel> forward_onednn(const Problem& problem);
 std::optional<Kernel> data_onednn(const Problem& problem);
 std::optional<Kernel> weights_onednn(const Problem& problem, bool add);
-#else
-inline std::optional<Kernel> forward_onednn(const Problem&) { return {}; }
-inline std::optional<Kernel> data_onednn(const Problem&) { return {}; }
-inline std::optional<Kernel> weights_onednn(const Problem&, bool) { return {}; }
-#endif
 
 }  // namespace poolgrad::convolution

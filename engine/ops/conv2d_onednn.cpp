@@ -1,12 +1,11 @@
 // conv2d by oneDNN: plain channels-last images; the order that a primitive wants of its weights is
 // made anew in workspace at each run, so that exports may write the weights.
-#include "engine/backend/onednn.h"
-
-#ifdef POOLGRAD_ONEDNN
 #include "engine/backend/loops.h"
+#include "engine/backend/onednn.h"
 #include "engine/ops/conv2d.h"
 #include "memory/alignment.h"
 
+#ifdef POOLGRAD_ONEDNN
 namespace poolgrad::convolution {
 namespace {
 
@@ -139,6 +138,14 @@ std::optional<Kernel> data_onednn(const Problem& problem) {
 std::optional<Kernel> weights_onednn(const Problem& problem, bool add) {
   return onednn::prepare("conv2d_weights", [&] { return weights(problem, add); });
 }
+
+}  // namespace poolgrad::convolution
+#else
+namespace poolgrad::convolution {
+
+std::optional<Kernel> forward_onednn(const Problem&) { return {}; }
+std::optional<Kernel> data_onednn(const Problem&) { return {}; }
+std::optional<Kernel> weights_onednn(const Problem&, bool) { return {}; }
 
 }  // namespace poolgrad::convolution
 #endif

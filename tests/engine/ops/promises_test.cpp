@@ -1,0 +1,168 @@
+// What OpDefs promise to the passes, for every op of two training steps: parts by `cuts` agree with
+// the whole, and where `overwrites` was used the bits are the same.
+#include <set>
+
+#include <doctest/doctest.h>
+
+#include "engine/autograd.h"
+#include "engine/ops.h"
+#include "engine/passes/passes.h"
+#include "tests/engine/ops/evaluate.h"
+
+namespace poolgrad {
+namespace {
+
+using testing::Evaluation, testing::Value;
+
+/// A training step over every op: values of all its tensors, and the nodes to try.
+struct Step {
+  Graph graph;
+  std::unique_ptr<Evaluation> run;
+
+  explicit Step(bool fuse) {
+    const std::int64_t n = 11;  // parts of different sizes
+    const Tensor x = graph.input({{n, 3, 12, 12}}, "x");
+    const Tensor labels = graph.input({{n}, DType::i64}, "labels");
+    const auto parameter = [&](const Shape& shape) { return graph.parameter(shape, {}, "p"); };
+    Tensor y = relu(conv2d(x, parameter({8, 3, 3, 3}), parameter({8}), {.padding = {1, 1}}));
+    y = max_pool2d(y, {{3, 3}, {2, 2}, {1, 1}});
+    y = add(y, conv2d(y, parameter({8, 4, 3, 3}), {}, {.padding = {1, 1}, .groups = 2}));
+    y = avg_pool2d(duplicate(y));
+    y = add(flatten(y), flatten(max_pool2d(conv2d(x, parameter({8, 3, 1, 1}), parameter({8})),
+                                           {{4, 4}, {4, 4}, {0, 0}})));
+    y = relu(linear(y, parameter({70, 72}), parameter({70})));
+    const Tensor logits = matmul(y, parameter({70, 10}));
+    const Tensor loss = softmax_cross_entropy(logits, labels);
+    const Tensor total = softmax_cross_entropy(logits, labels, Reduction::sum);
+    (void)count_correct(logits, labels);
+    if (fuse) passes::fuse(graph);
+    const Tensor one = graph.input({{}}, "one");
+    const std::vector<Tensor> wanted = graph.column("parameters");
+    (void)differentiate(loss, wanted, one);
+    (void)differentiate(total, wanted, one);
+    (void)reorder(y = reshape(y, {n, 7, 5, 2}), Layout::channels_last);
+    (void)reorder(reshape(y, {n, 70, 1, 1}), Layout::channels_last);
+
+    run = std::make_unique<Evaluation>(graph);
+    unsigned seed = 0;
+    for (const Tensor& p : wanted) run->set(p, testing::spread(p.shape().count(), ++seed, 0.02F));
+    run->set(x, testing::spread(x.shape().count(), ++seed, 0.002F));
+    run->set(labels, testing::labels({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -7}));
+    run->set(graph.rows(), testing::scalar(10));  // a short batch, which ends inside the last part
+    run->set(one, std::vector{1.0F});
+    run->run();
+  }
+};
+
+/// The op in `parts` parts, put together again; `order` true: the last part first.
+std::vector<Value> in_parts(const Node& node, const std::vector<Value>& inputs, const Cut& cut,
+                            const std::vector<Spec>& outputs, std::int64_t parts, bool backwards) {
+  std::int64_t length = 0;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (cut.input(i) == Share::rows) length = inputs[i].spec.shape[0];
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (cut.output(i) == Share::rows) length = outputs[i].shape[0];
+  }
+  std::vector<Value> whole, sums;
+  for (const Spec& spec : outputs) whole.emplace_back(spec);
+  for (std::int64_t step = 0; step < parts; ++step) {
+    const std::int64_t part = backwards ? parts - 1 - step : step;
+    const Rows rows{length * part / parts, length * (part + 1) / parts};
+    std::vector<Value> given = sums;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      given.push_back(cut.input(i) == Share::rows ? inputs[i].rows(rows.begin, rows.end)
+                                                  : inputs[i]);
+    }
+    const Attributes attributes =
+        cut.part == nullptr ? node.attributes : cut.part(node.attributes, rows);
+    const std::vector<Value> made =
+        testing::run_op(sums.empty() ? *node.op : *node.op->adds, attributes, given);
+    sums.clear();
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      if (cut.output(i) == Share::sum) {
+        sums.push_back(made[i]);
+        whole[i] = made[i];
+      } else {
+        REQUIRE(cut.output(i) == Share::rows);
+        const std::size_t row_bytes = whole[i].spec.bytes() / static_cast<std::size_t>(length);
+        std::copy_n(made[i].bytes.data(), made[i].spec.bytes(),
+                    whole[i].bytes.data() + static_cast<std::size_t>(rows.begin) * row_bytes);
+      }
+    }
+  }
+  return whole;
+}
+
+double gap(const Value& a, const Value& b) {
+  if (a.spec.dtype == DType::f32) return testing::difference(a, b);
+  return a.same_bits(b) ? 0.0 : 1.0;
+}
+
+TEST_CASE("promises: an op in parts agrees with the whole, in any order of the parts") {
+  std::set<std::string_view> tried;
+  for (const bool fuse : {false, true}) {
+    const Step step(fuse);
+    for (const Node& node : step.graph.nodes) {
+      if (node.op->cuts == nullptr) continue;
+      const std::vector<Value> inputs = step.run->inputs(node);
+      std::vector<Spec> in;
+      for (const Value& value : inputs) in.push_back(value.spec);
+      const std::vector<Value> whole = testing::run_op(*node.op, node.attributes, inputs);
+      std::vector<Spec> out;
+      for (const Value& value : whole) out.push_back(value.spec);
+      int which = 0;
+      for (const Cut& cut : node.op->cuts({in, out, node.attributes})) {
+        CAPTURE(node.op->name);
+        CAPTURE(which++);
+        for (const bool backwards : {false, true}) {
+          const auto together = in_parts(node, inputs, cut, out, 3, backwards);
+          for (std::size_t i = 0; i < whole.size(); ++i) CHECK(gap(together[i], whole[i]) < 1e-5);
+        }
+        tried.insert(node.op->name);
+      }
+    }
+  }
+  for (const std::string_view name : {"add",
+                                      "avg_pool2d",
+                                      "avg_pool2d_grad",
+                                      "conv2d",
+                                      "conv2d_data",
+                                      "conv2d_weights",
+                                      "conv2d_weights_bias",
+                                      "count_correct",
+                                      "duplicate",
+                                      "matmul",
+                                      "max_pool2d",
+                                      "max_pool2d_grad",
+                                      "relabel",
+                                      "relu",
+                                      "relu_grad",
+                                      "reorder",
+                                      "reshape",
+                                      "softmax_cross_entropy",
+                                      "softmax_cross_entropy_grad",
+                                      "sum_rows"}) {
+    CAPTURE(name);
+    CHECK(tried.contains(name));
+  }
+}
+
+TEST_CASE("promises: an op that overwrites an input gives the same bits as one that does not") {
+  std::set<std::string_view> tried;
+  const Step step(false);
+  for (const Node& node : step.graph.nodes) {
+    if (node.op->overwrites < 0) continue;
+    CAPTURE(node.op->name);
+    const std::vector<Value> inputs = step.run->inputs(node);
+    const auto apart = testing::run_op(*node.op, node.attributes, inputs);
+    const auto aliased = testing::run_op(*node.op, node.attributes, inputs, /*alias=*/true);
+    CHECK(apart[0].same_bits(aliased[0]));
+    tried.insert(node.op->name);
+  }
+  CHECK(tried ==
+        std::set<std::string_view>{"add", "relu", "relu_grad", "softmax_cross_entropy_grad"});
+}
+
+}  // namespace
+}  // namespace poolgrad
