@@ -17,17 +17,27 @@ void each(const ArrayView& from, const ArrayView& to, int axis, std::int64_t f, 
     each(from, to, axis + 1, f + i * from.strides[axis], t + i * to.strides[axis], visit);
 }
 
+/// Arrays of others may stand on any byte.
+template <typename T>
+T load(const void* data, std::int64_t element) {
+  T value;
+  std::memcpy(&value,
+              static_cast<const char*>(data) + element * static_cast<std::int64_t>(sizeof(T)),
+              sizeof(T));
+  return value;
+}
+
 template <typename From, typename To>
 void convert(const ArrayView& from, const ArrayView& to) {
-  const auto* source = static_cast<const From*>(from.data);
   auto* target = static_cast<To*>(to.data);
   if (from.row_major() && to.row_major()) {
     const std::int64_t count = from.shape.count();
-    for (std::int64_t i = 0; i < count; ++i) target[i] = static_cast<To>(source[i]);
+    for (std::int64_t i = 0; i < count; ++i) target[i] = static_cast<To>(load<From>(from.data, i));
     return;
   }
-  each(from, to, 0, 0, 0,
-       [&](std::int64_t f, std::int64_t t) { target[t] = static_cast<To>(source[f]); });
+  each(from, to, 0, 0, 0, [&](std::int64_t f, std::int64_t t) {
+    target[t] = static_cast<To>(load<From>(from.data, f));
+  });
 }
 
 template <typename From>

@@ -140,7 +140,8 @@ Entry drafted(const Graph& graph, const EntryPoint& point, const Options& option
 /// Whether the bytes of a tensor are those of the same tensor in `options.share`.
 bool shared(const TensorTable& tensors, int id, const Options& options) {
   const std::string& column = tensors.column[row(id)];
-  if (options.share == nullptr || column == "inputs" || column == "kept") return false;
+  if (options.share == nullptr || column == "inputs" || column == "kept" || column == "settings")
+    return false;
   const TensorTable& theirs = options.share->blueprint().tensors;
   for (int other = 0; other < theirs.size(); ++other) {
     if (theirs.column[row(other)] == column && theirs.name[row(other)] == tensors.name[row(id)] &&

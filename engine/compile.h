@@ -47,8 +47,8 @@ struct Options {
   std::size_t guard_bytes = 0;  // behind the arena, watched by Program::guards_intact()
 
   /// Persistent tensors with the same column, name and spec in this program are used in place:
-  /// weights and moments are shared, and only inputs, kept tensors and scratch are new. It may be
-  /// destroyed before this one: its arena stays.
+  /// weights and moments are shared, and only inputs, settings (the learning rate), kept tensors and
+  /// scratch are new. It may be destroyed before this one: its arena stays.
   const Program* share = nullptr;
 };
 
