@@ -44,7 +44,7 @@ Task make_task(const TaskSpec& spec) {
   extents.insert(extents.end(), spec.sample.extents().begin(), spec.sample.extents().end());
   const Shape samples{std::span<const std::int64_t>(extents)};
 
-  Task task{.graph = std::make_unique<Graph>(), .entries = {}};
+  Task task{.graph = std::make_shared<Graph>(), .entries = {}};
   Graph& graph = *task.graph;
   task.samples = graph.input({samples}, "samples");
   task.labels = graph.input({{spec.batch}, DType::i64}, "labels");

@@ -24,7 +24,7 @@ struct TaskSpec {
 
 /// Entries: "train" (loss, correct), "evaluate" (loss, correct) and "predict" (logits).
 struct Task {
-  std::unique_ptr<Graph> graph;
+  std::shared_ptr<Graph> graph;
   std::vector<EntryPoint> entries;
   Tensor samples{};  // slot [batch, ...] f32
   Tensor labels{};   // slot [batch] i64
