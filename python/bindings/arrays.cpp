@@ -2,8 +2,6 @@
 #include <array>
 #include <cstring>
 
-#include <nanobind/stl/vector.h>
-
 #include "bindings.h"
 #include "capsule.h"
 #include "engine/error.h"

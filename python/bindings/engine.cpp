@@ -1,11 +1,10 @@
 // Graph, Handle, gradients(), compile_graph() and Program: the engine as it is. What most users
-// want is compile() of a model (train.cpp).
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/vector.h>
+// want is compile() of a model (step.cpp).
+#include <nanobind/stl/shared_ptr.h>
 
-#include "bindings.h"
 #include "engine/autograd.h"
 #include "engine/program.h"
+#include "handle.h"
 #include "options.h"
 
 namespace poolgrad::python {
@@ -19,46 +18,35 @@ Tensor parameter(Graph& graph, nb::handle shape, std::string_view name, float va
   return graph.parameter(shape_of(shape), init, name);
 }
 
-/// Every handle keeps its graph's Python object, where there is one: in a list each has to be told.
-nb::list handles_of(const std::vector<Tensor>& tensors) {
-  nb::list result;
-  for (const Tensor& tensor : tensors) {
-    const nb::object graph = tensor ? nb::find(*tensor.graph) : nb::object();
-    if (graph.is_valid()) {
-      result.append(graph.attr("_handle")(tensor.id));
-    } else {
-      result.append(tensor ? nb::cast(tensor) : nb::none());
-    }
-  }
-  return result;
-}
-
-nb::list gradients(const Tensor& loss, const std::vector<Tensor>& wanted) {
+std::vector<Tensor> gradients(const Tensor& loss, const std::vector<Tensor>& wanted) {
   const Tensor one = loss.graph->state({}, Init::constant(1.0F), "scale", "settings");
-  return handles_of(differentiate(loss, wanted, one));
+  return differentiate(loss, wanted, one);
 }
 
 const std::string& name_of(const Tensor& tensor) { return tensor.graph->name(tensor.id); }
 
-std::string describe(const Tensor& tensor) {
+std::string describe(const Handle& handle) {
+  const Tensor& tensor = handle.tensor;
   return text("Handle(", tensor.graph->describe(tensor.id), " ", tensor.spec().dtype, ")");
 }
 
 void bind_graph(nb::module_& module) {
-  nb::class_<Tensor>(module, "Handle", "A tensor of a graph: a place in it, without bytes.")
+  nb::class_<Handle>(module, "Handle", "A tensor of a graph: a place in it, without bytes.")
       .def_prop_ro(
-          "shape", [](const Tensor& tensor) { return tuple_of(tensor.shape()); },
+          "shape", [](const Handle& handle) { return tuple_of(handle.tensor.shape()); },
           nb::sig("def shape(self) -> tuple[int, ...]"))
-      .def_prop_ro("dtype", [](const Tensor& tensor) { return to_string(tensor.spec().dtype); })
-      .def_prop_ro("name", name_of)
+      .def_prop_ro("dtype",
+                   [](const Handle& handle) { return to_string(handle.tensor.spec().dtype); })
+      .def_prop_ro("name", [](const Handle& handle) { return name_of(handle.tensor); })
       .def(
-          "__eq__", [](const Tensor& self, const Tensor& other) { return self == other; },
-          nb::is_operator())
-      .def("__hash__", [](const Tensor& self) { return self.id; })
+          "__eq__",
+          [](const Handle& self, const Handle& other) { return self.tensor == other.tensor; },
+          nb::is_operator(), nb::sig("def __eq__(self, other: object) -> bool"))
+      .def("__hash__", [](const Handle& self) { return self.tensor.id; })
       .def("__repr__", describe);
 
   nb::class_<Graph>(module, "Graph", "Nodes in the order they run. Builders are in poolgrad.ops.")
-      .def(nb::init<>())
+      .def(nb::new_(&std::make_shared<Graph>))
       .def(
           "input",
           [](Graph& graph, nb::handle shape, std::string_view name, nb::handle dtype,
@@ -66,13 +54,14 @@ void bind_graph(nb::module_& module) {
             return graph.input({shape_of(shape), dtype_of(dtype)}, name, batched);
           },
           "shape"_a, "name"_a = "input", "dtype"_a = "float32", "batched"_a = true,
-          nb::keep_alive<0, 1>(),
-          nb::sig("def input(self, shape: int | Sequence[int], name: str = 'input', "
-                  "dtype: object = 'float32', batched: bool = True) -> Handle"),
+
+          nb::sig(
+              "def input(self, shape: int | collections.abc.Sequence[int], name: str = 'input', "
+              "dtype: object = 'float32', batched: bool = True) -> Handle"),
           "A slot that a run is fed. Its first axis is the largest batch, unless batched is False.")
       .def("parameter", parameter, "shape"_a, "name"_a, nb::kw_only(), "value"_a = 0.0F,
-           "fan_in"_a = nb::none(), "seed"_a = 0, nb::keep_alive<0, 1>(),
-           nb::sig("def parameter(self, shape: int | Sequence[int], name: str, *, "
+           "fan_in"_a = nb::none(), "seed"_a = 0,
+           nb::sig("def parameter(self, shape: int | collections.abc.Sequence[int], name: str, *, "
                    "value: float = 0.0, fan_in: int | None = None, seed: int = 0) -> Handle"),
            "Trained; begins as value, or uniform in 1/sqrt(fan_in) to both sides.")
       .def(
@@ -83,21 +72,20 @@ void bind_graph(nb::module_& module) {
                                column);
           },
           "shape"_a, "name"_a, "column"_a, "dtype"_a = "float32", "value"_a = 0.0F,
-          nb::keep_alive<0, 1>(),
-          nb::sig("def state(self, shape: int | Sequence[int], name: str, column: str, "
-                  "dtype: object = 'float32', value: float = 0.0) -> Handle"),
+
+          nb::sig(
+              "def state(self, shape: int | collections.abc.Sequence[int], name: str, column: str, "
+              "dtype: object = 'float32', value: float = 0.0) -> Handle"),
           "Persistent, and constant or changed by ops.")
       .def("keep", &Graph::keep, "tensor"_a,
            "From now on the tensor has bytes of its own, which a Program can lend out.")
       .def(
-          "column",
-          [](Graph& graph, std::string_view name) { return handles_of(graph.column(name)); },
-          "name"_a, nb::sig("def column(self, name: str) -> list[Handle]"))
-      .def("_handle", &Graph::handle, nb::keep_alive<0, 1>())
+          "column", [](Graph& graph, std::string_view name) { return graph.column(name); },
+          "name"_a)
       .def("__len__", [](const Graph& graph) { return graph.nodes.size(); });
 
   module.def("gradients", gradients, "loss"_a, "wanted"_a,
-             nb::sig("def gradients(loss: Handle, wanted: Sequence[Handle]) -> "
+             nb::sig("def gradients(loss: Handle, wanted: collections.abc.Sequence[Handle]) -> "
                      "list[Handle | None]"),
              "Appends the backward nodes of a scalar loss: one gradient for each of wanted, None "
              "where it does not depend on it.");
@@ -126,7 +114,8 @@ void run(Program& program, std::string_view entry, const nb::dict& feeds) {
 void bind_program(nb::module_& module) {
   nb::class_<Program>(module, "Program", "Runs the entries of a graph inside one arena.")
       .def("run", run, "entry"_a, "feeds"_a = nb::dict(),
-           nb::sig("def run(self, entry: str, feeds: Mapping[Handle, object] = {}) -> None"),
+           nb::sig("def run(self, entry: str, feeds: collections.abc.Mapping[Handle, object] = {}) "
+                   "-> None"),
            "Runs an entry; feeds are arrays by their slot. Fewer rows than the slot has are fine.")
       .def("view", &Program::view, "tensor"_a,
            "A persistent or kept tensor on its own bytes. BufferError for any other.")
@@ -157,8 +146,9 @@ void bind_program(nb::module_& module) {
       [](const Graph& graph, const nb::dict& entries, const nb::kwargs& options) {
         return compile(graph, entries_of(entries), options_of(options));
       },
-      "graph"_a, "entries"_a, "options"_a, nb::keep_alive<0, 1>(),
-      nb::sig("def compile_graph(graph: Graph, entries: Mapping[str, Sequence[Handle]], *, "
+      "graph"_a, "entries"_a, "options"_a,
+      nb::sig("def compile_graph(graph: Graph, entries: collections.abc.Mapping[str, "
+              "collections.abc.Sequence[Handle]], *, "
               "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
               "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
               "schedule: bool = True, in_place: bool = True) -> Program"),

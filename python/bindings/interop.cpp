@@ -269,11 +269,13 @@ protocol. Whoever holds such a view keeps the whole arena, also when model and s
         return new_array(shape_of(shape), dtype_of(dtype));
       },
       "shape"_a, "dtype"_a = "float32",
-      nb::sig("def empty(shape: int | Sequence[int], dtype: object = 'float32') -> Tensor"),
+      nb::sig("def empty(shape: int | collections.abc.Sequence[int], dtype: object = 'float32') -> "
+              "Tensor"),
       "A tensor in an arena of its own, on a page, zeros at first.");
-  module.def("array", array_of, "x"_a.none(), "name"_a,
-             "Anything with a buffer or __dlpack__ as a tensor on the same bytes; errors begin with "
-             "the name.");
+  module.def(
+      "array", array_of, "x"_a.none(), "name"_a,
+      "Anything with a buffer or __dlpack__ as a tensor on the same bytes; errors begin with "
+      "the name.");
   module.def(
       "copied", [](nb::handle x, std::string_view name) { return clone(array_of(x, name)); },
       "x"_a.none(), "name"_a, "As array(), on bytes of its own.");

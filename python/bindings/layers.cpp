@@ -2,7 +2,7 @@
 // Python's.
 #include <memory>
 
-#include "bindings.h"
+#include "handle.h"
 #include "layers/conv2d.h"
 #include "layers/linear.h"
 
@@ -51,11 +51,10 @@ void bind_layers(nb::module_& module) {
       [](Tensor x, std::string name) {
         return Scope{x.graph, std::move(name)};
       },
-      "x"_a, "name"_a, nb::keep_alive<0, 1>(), "A layer of x's graph.");
-  module.def("linear_layer", linear_layer, "x"_a, "inputs"_a, "outputs"_a, "bias"_a, "seed"_a,
-             nb::keep_alive<0, 1>());
+      "x"_a, "name"_a, "A layer of x's graph.");
+  module.def("linear_layer", linear_layer, "x"_a, "inputs"_a, "outputs"_a, "bias"_a, "seed"_a);
   module.def("conv2d_layer", conv2d_layer, "x"_a, "inputs"_a, "outputs"_a, "kernel"_a, "stride"_a,
-             "padding"_a, "dilation"_a, "groups"_a, "bias"_a, "seed"_a, nb::keep_alive<0, 1>());
+             "padding"_a, "dilation"_a, "groups"_a, "bias"_a, "seed"_a);
 }
 
 }  // namespace poolgrad::python

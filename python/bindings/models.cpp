@@ -1,5 +1,5 @@
 // poolgrad.models: the C++ models as functions of a handle.
-#include "bindings.h"
+#include "handle.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
 
@@ -23,8 +23,8 @@ Tensor cnn(Tensor x, std::int64_t classes, std::uint64_t seed) {
 }  // namespace
 
 void bind_models(nb::module_& module) {
-  module.def("mlp_model", mlp, "x"_a, "hidden"_a, "classes"_a, "seed"_a, nb::keep_alive<0, 1>());
-  module.def("cnn_model", cnn, "x"_a, "classes"_a, "seed"_a, nb::keep_alive<0, 1>());
+  module.def("mlp_model", mlp, "x"_a, "hidden"_a, "classes"_a, "seed"_a);
+  module.def("cnn_model", cnn, "x"_a, "classes"_a, "seed"_a);
 }
 
 }  // namespace poolgrad::python

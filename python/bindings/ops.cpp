@@ -1,11 +1,7 @@
 // poolgrad.ops: one line per op, under its C++ name.
 #include "engine/ops.h"
 
-#include <nanobind/stl/array.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/variant.h>
-
-#include "bindings.h"
+#include "handle.h"
 
 namespace poolgrad::python {
 namespace {
@@ -43,14 +39,15 @@ Reduction reduction_of(std::string_view name) {
 void bind_ops(nb::module_& module) {
   nb::module_ ops = module.def_submodule("ops", "One builder per op: it appends nodes to a graph.");
   const auto def = [&ops](const char* name, auto builder, const auto&... about) {
-    ops.def(name, builder, nb::keep_alive<0, 1>(), about...);
+    ops.def(name, builder, about...);
   };
   const auto none = nb::none();
   def("add", &add, "left"_a, "right"_a, "left + right, equal shapes.");
   def("relu", &relu, "x"_a);
   def("sum_rows", &sum_rows, "x"_a, "[n, k] -> [k], the sum of all rows.");
   def("reshape", reshape_to, "x"_a, "shape"_a,
-      nb::sig("def reshape(x: poolgrad._poolgrad.Handle, shape: int | Sequence[int]) -> "
+      nb::sig("def reshape(x: poolgrad._poolgrad.Handle, shape: int | "
+              "collections.abc.Sequence[int]) -> "
               "poolgrad._poolgrad.Handle"),
       "The same elements in row-major order.");
   def("flatten", &flatten, "x"_a, "[n, a, b, ...] -> [n, a*b*...].");

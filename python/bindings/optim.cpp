@@ -2,8 +2,6 @@
 #include <charconv>
 #include <cstdlib>
 
-#include <nanobind/stl/pair.h>
-
 #include "bindings.h"
 #include "engine/error.h"
 #include "train/optimizer.h"

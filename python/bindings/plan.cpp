@@ -1,8 +1,6 @@
 // Options by name, and the plan as Python sees it.
 #include <algorithm>
 
-#include <nanobind/stl/vector.h>
-
 #include "engine/error.h"
 #include "options.h"
 

@@ -5,10 +5,7 @@
 #include <functional>
 #include <thread>
 
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/variant.h>
-
-#include "bindings.h"
+#include "handle.h"
 #include "memory/system.h"
 #include "options.h"
 #include "train/task.h"
