@@ -1,0 +1,73 @@
+"""Where a figure was measured: commit, processor, system. And where the programs are."""
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "build" / "release" / "bin"
+
+
+def facts():
+    """Everything about this machine that a reader of a figure may ask for."""
+    return {
+        "commit": commit(),
+        "cpu": cpu_field("model name"),
+        "family_model": f"{cpu_field('cpu family')}/{cpu_field('model')}",
+        **built(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "huge_pages": read("/sys/kernel/mm/transparent_hugepage/enabled").strip(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def sentence(header):
+    """The same as one line for people."""
+    return (
+        f"`{header['command']}` at {header['commit']}: {header['cpu']} (family/model "
+        f"{header['family_model']}, {header['instruction_set']}), {header['cores']} cores, "
+        f"{header['memory_gib']} GiB; {', '.join([header['system'], *header['versions']])}."
+    )
+
+
+def built():
+    """What the programs say of themselves: instruction set, usable cores, versions."""
+    return json.loads(subprocess.check_output([PROGRAMS / "step_time", "versions"]))
+
+
+def commit():
+    """Short hash, with a + when files differ from it; "unknown" outside a repository."""
+    head = git("rev-parse", "--short", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (head + ("+" if changed else "")) if head else "unknown"
+
+
+def git(*arguments):
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def cpu_field(name):
+    for line in read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return "unknown"
+
+
+def memory_bytes():
+    for line in read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def read(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,238 @@
+"""What does a training step cost when its bytes are planned, pooled, or asked for one by one?
+
+Per model, batch and number of threads, one process per side; they take turns, one window at a time.
+"""
+
+import glob
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import machine
+import windows
+
+MODELS = ("mlp_small", "cnn")
+MIB = 2**20
+
+
+@dataclass
+class Side:
+    """One way to come by bytes: a memory mode of the program, and the malloc below it."""
+
+    name: str
+    memory: str
+    preload: str = ""  # name of a shared library
+    package: str = ""  # Debian's, which brings it
+    environment: dict = field(default_factory=dict)
+
+    def library(self):
+        """The library to preload: "" for none needed, None for not installed."""
+        if not self.preload:
+            return ""
+        folders = ("/usr/local/lib", "/usr/lib/*", "/usr/lib64", "/usr/lib")
+        found = [path for folder in folders for path in glob.glob(f"{folder}/{self.preload}*")]
+        return found[0] if found else None
+
+
+# Nothing is given back to the system, and nothing comes from mmap: the best that glibc can do.
+GLIBC_TUNED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
+JEMALLOC_KEEPS = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
+
+SIDES = (
+    Side("planned", "planned"),
+    Side("planned, huge pages", "planned_huge"),
+    Side("pooled", "pooled"),
+    Side("direct, glibc", "direct"),
+    Side("direct, glibc tuned", "direct", environment={"GLIBC_TUNABLES": GLIBC_TUNED}),
+    Side("direct, mimalloc", "direct", "libmimalloc.so", "libmimalloc2.0"),
+    Side("direct, jemalloc", "direct", "libjemalloc.so", "libjemalloc2"),
+    Side(
+        "direct, jemalloc tuned",
+        "direct",
+        "libjemalloc.so",
+        "libjemalloc2",
+        {"MALLOC_CONF": JEMALLOC_KEEPS},
+    ),
+)
+
+
+def add_arguments(group):
+    group.add_argument("--models", nargs="+", default=MODELS)
+    group.add_argument("--batches", nargs="+", type=int, default=(32, 128, 512))
+    group.add_argument("--rounds", type=int, help="windows per cell; more where others disturb")
+    group.add_argument("--chunks", type=int, help="1: the whole batch at once. Default: automatic")
+
+
+def measure(options):
+    """One row per cell."""
+    rounds = options.rounds or (5 if options.quick else 10)
+    for model in options.models:
+        for threads in options.threads:
+            for batch in options.batches:
+                print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
+                chunks = [str(options.chunks)] if options.chunks else []
+                yield from compare([model, str(batch), str(threads)], chunks, rounds)
+
+
+def compare(what, chunks, rounds):
+    model, batch, threads = what
+    cell = {
+        "bench": "pool_vs_naive",
+        "model": model,
+        "batch": int(batch),
+        "threads": int(threads),
+        "chunks": int(chunks[0]) if chunks else 0,
+    }
+    runners = {}
+    try:
+        for side in SIDES:
+            if side.library() is not None:
+                runners[side.name] = Runner(side, what, chunks)
+        turns(list(runners.values()), rounds)
+    finally:
+        for runner in runners.values():
+            runner.stop()
+    losses = {runner.facts["loss_at_step_20"] for runner in runners.values()}
+    for side in SIDES:
+        row = cell | {"side": side.name, "memory": side.memory}
+        if side.name in runners:
+            yield row | {"same_loss": len(losses) == 1} | runners[side.name].row()
+        else:
+            yield row | {"skipped": f"not installed; apt-get install {side.package}"}
+
+
+def turns(runners, rounds):
+    """Windows in turn, in an order that changes; further ones for those whom others disturbed."""
+    order = random.Random(0)
+    waiting = runners
+    for turn in range(2 * rounds):
+        if turn >= rounds:
+            waiting = [r for r in runners if len(windows.quiet(r.windows)) < windows.ENOUGH]
+        for runner in order.sample(waiting, len(waiting)):
+            runner.window()
+
+
+class Runner:
+    """A process of pool_vs_naive.cpp."""
+
+    def __init__(self, side, what, chunks):
+        environment = os.environ | side.environment
+        self.library = os.path.realpath(side.library()) if side.preload else ""
+        if self.library:
+            environment["LD_PRELOAD"] = self.library
+        self.process = subprocess.Popen(
+            [machine.PROGRAMS / "pool_vs_naive", *what, side.memory, *chunks],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.side = side
+        self.windows = []
+        self.facts = self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"bench: '{self.side.name}' stopped with {self.process.wait()}")
+        return json.loads(line)
+
+    def window(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.windows.append(self.read())
+
+    def row(self):
+        environment = {"environment": self.side.environment} if self.side.environment else {}
+        return (
+            windows.summary(self.windows)
+            | self.facts
+            | {"library": os.path.basename(self.library)}
+            | environment
+        )
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def table(rows):
+    """A summary of ratios, then every cell."""
+    measured = [row for row in rows if "n" in row]
+    parts = ["## pool_vs_naive", DOC, ratios(rows)]
+    for key in dict.fromkeys((row["model"], row["threads"]) for row in rows):
+        part = [row for row in rows if (row["model"], row["threads"]) == key]
+        parts.append(cells(*key, part))
+    if not all(row["same_loss"] for row in measured):
+        parts.append("**Losses differ between sides of one cell: these are not the same steps.**")
+    if any(not row["quiet"] for row in measured):
+        parts.append("~ fewer than 5 windows in which others used under 4 % of a core: a doubt.")
+    for skipped in dict.fromkeys((r["side"], r["skipped"]) for r in rows if "skipped" in r):
+        parts.append(f"{skipped[0]}: {skipped[1]}")
+    libraries = [row["library"] for row in measured if row["library"]]
+    parts.append(
+        f"Preloaded: {', '.join(dict.fromkeys(libraries)) or 'nothing'}. `glibc tuned` is "
+        f"GLIBC_TUNABLES={GLIBC_TUNED}, `jemalloc tuned` MALLOC_CONF={JEMALLOC_KEEPS}."
+    )
+    return "\n\n".join(parts)
+
+
+DOC = """Median step time as a multiple of `planned` in the same cell (below 1.00 is faster than
+planned), and minor page faults per step."""
+
+
+def ratios(rows):
+    keys = dict.fromkeys((row["model"], row["threads"], row["batch"]) for row in rows)
+    head = [f"{model} b{batch}, {threads}T" for model, threads, batch in keys]
+    lines = ["| memory | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for side in SIDES:
+        line = [side.name]
+        for key in keys:
+            cell = {
+                row["side"]: row
+                for row in rows
+                if (row["model"], row["threads"], row["batch"]) == key
+            }
+            line.append(ratio(cell[side.name], cell["planned"]))
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
+def ratio(row, planned):
+    if "skipped" in row:
+        return "skipped"
+    doubt = "" if row["quiet"] and planned["quiet"] else "~"
+    times = row["step_us_p10_p50_p90"][1] / planned["step_us_p10_p50_p90"][1]
+    return f"{times:.2f}{doubt} ({row['faults_per_step']:,.0f})"
+
+
+def cells(model, threads, rows):
+    lines = [
+        f"### {model}, threads: {threads}\n",
+        "| batch | memory | step, µs: p50 (p10 to p90) | vs planned | faults per step | "
+        "in the kernel, µs | peak, MiB | lower bound, MiB | resident, MiB | others, cores |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    planned = {row["batch"]: row for row in rows if row["side"] == "planned"}
+    for row in rows:
+        line = [str(row["batch"]), row["side"]]
+        if "skipped" in row:
+            line += ["skipped"] + [""] * 7
+        else:
+            low, middle, high = row["step_us_p10_p50_p90"]
+            times = middle / planned[row["batch"]]["step_us_p10_p50_p90"][1]
+            line += [
+                f"{middle:,.0f} ({low:,.0f} to {high:,.0f})" + ("" if row["quiet"] else " ~"),
+                f"{times:.2f}",
+                f"{row['faults_per_step']:,.1f}",
+                f"{row['system_us_per_step']:,.0f}",
+                f"{row['peak_bytes'] / MIB:.2f}",
+                f"{row['lower_bound_bytes'] / MIB:.2f}",
+                f"{row['resident_bytes'] / MIB:.1f}",
+                f"{row['foreign_cpu']:.2f}",
+            ]
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+// How long does a training step take, split among members and chunks, and which ops take it?
+//
+//   step_time MODEL BATCH THREADS CHUNKS     (CHUNKS 0: as the sizes of activations suggest)
+//
+// One JSON line. Comparing memory modes is pool_vs_naive.cpp.
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/workload.h"
+
+using namespace poolgrad;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kWindows = 9, kMostWindows = 27;
+constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
+constexpr int kLossStep = 20;
+
+/// The quiet windows where there are five, else all of them.
+std::vector<bench::Window> windows(bench::Training& training) {
+  std::vector<bench::Window> all, quiet;
+  while (quiet.size() < kWindows && all.size() < kMostWindows) {
+    all.push_back(bench::window(training, kWindowSeconds));
+    if (all.back().foreign_cpu < kQuiet) quiet.push_back(all.back());
+  }
+  return quiet.size() >= 5 ? quiet : all;
+}
+
+/// Of windows in ascending order of time.
+double quantile(const std::vector<bench::Window>& sorted, double q) {
+  return sorted[static_cast<std::size_t>(q * static_cast<double>(sorted.size() - 1) + 0.5)].step_us;
+}
+
+/// Time by member, phase, op and the shapes of its outputs; what lies between two steps is in none.
+class Profile {
+ public:
+  explicit Profile(int members) : members_(static_cast<std::size_t>(members)) {}
+
+  [[nodiscard]] Observer observer() {
+    return {.before = [this](const Entry&, const Step& s) { of(s).began = Clock::now(); },
+            .after = [this](const Entry& entry, const Step& s) { add(entry, s); }};
+  }
+
+  /// Slowest first; microseconds and calls per step.
+  [[nodiscard]] Json rows(int steps) const {
+    std::vector<Row> rows;
+    for (const Member& member : members_)
+      for (const auto& [key, row] : member.rows) rows.push_back(row);
+    std::ranges::sort(rows, std::greater{}, &Row::us);
+    Json result = Json::array();
+    for (const Row& row : rows) {
+      result.push_back({{"op", row.op},
+                        {"outputs", row.outputs},
+                        {"member", row.member},
+                        {"phase", row.phase},
+                        {"us", row.us / steps},
+                        {"calls", row.calls / steps}});
+    }
+    return result;
+  }
+
+ private:
+  struct Row {
+    std::string op, outputs;
+    int member = 0, phase = 0, calls = 0;
+    double us = 0.0;
+  };
+  struct alignas(64) Member {
+    Clock::time_point began;
+    std::map<std::pair<int, std::string>, Row> rows;
+  };
+
+  Member& of(const Step& s) { return members_[static_cast<std::size_t>(s.member)]; }
+
+  void add(const Entry& entry, const Step& s) {
+    Member& member = of(s);
+    const double us =
+        std::chrono::duration<double, std::micro>(Clock::now() - member.began).count();
+    const Node& node = entry.graph->nodes[static_cast<std::size_t>(s.node)];
+    std::string outputs;
+    for (const Spec& spec : entry.graph->specs(node.outputs))
+      outputs += (outputs.empty() ? "" : " ") + to_string(spec.shape);
+    const std::string op(node.op->name);
+    Row& row = member.rows[{s.phase, op + outputs}];
+    row = {op, outputs, s.member, s.phase, row.calls + 1, row.us + us};
+  }
+
+  std::vector<Member> members_;
+};
+
+Json profile(bench::Training& training, int threads, double step_us) {
+  const int steps = std::clamp(static_cast<int>(0.5e6 / step_us), 10, 2000);
+  Profile profile(threads);
+  const Observer observer = profile.observer();
+  for (int i = 0; i < steps; ++i) training.step(&observer);
+  return profile.rows(steps);
+}
+
+void measure(int argc, char** argv) {
+  if (argc != 5) throw ArgumentError("step_time: give MODEL BATCH THREADS CHUNKS");
+  const std::string model = argv[1];
+  const int batch = bench::positive("BATCH", argv[2]),
+            threads = bench::positive("THREADS", argv[3]);
+  Options options{.threads = threads};
+  if (std::string_view(argv[4]) != "0") options.chunks = bench::positive("CHUNKS", argv[4]);
+
+  bench::Samples samples;
+  const Clock::time_point begin = Clock::now();
+  bench::Training training(bench::spec_of(model, batch), options, samples);
+  const double set_up_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+  for (int i = 0; i < kLossStep; ++i) training.step();
+  const float loss = training.loss();
+  std::vector<bench::Window> measured = windows(training);
+  std::ranges::sort(measured, {}, &bench::Window::step_us);
+  const double median = quantile(measured, 0.5);
+
+  const Entry& entry = training.entry();
+  const Blueprint& blueprint = training.program().blueprint();
+  const Json line{
+      {"bench", "step_time"},
+      {"model", model},
+      {"batch", batch},
+      {"threads", threads},
+      {"chunks", options.chunks},
+      {"windows", measured.size()},
+      {"quiet", std::ranges::all_of(measured, [](auto& w) { return w.foreign_cpu < kQuiet; })},
+      {"step_us_p10_p50_p90", {quantile(measured, 0.1), median, quantile(measured, 0.9)}},
+      {"loss_at_step_20", loss},
+      {"steps", entry.steps.size()},
+      {"kernels", entry.kernels},
+      {"phases", entry.edges.size()},
+      {"persistent_bytes", blueprint.persistent_bytes},
+      {"scratch_bytes", entry.plan.arena_bytes},
+      {"scratch_lower_bound_bytes", entry.plan.lower_bound_bytes},
+      {"set_up_ms", set_up_ms},
+      {"data", samples.name()},
+      {"profile", profile(training, threads, median)}};
+  std::cout << line.dump() << '\n';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return bench::run_bench(argc, argv, measure); }

@@ -1,0 +1,64 @@
+"""How long does a training step take, split among members and chunks, and which ops take it?"""
+
+import json
+import subprocess
+import sys
+
+import machine
+
+CELLS = (("mlp_small", 32), ("mlp_small", 128), ("mlp_big", 128), ("cnn", 32), ("cnn", 128))
+CHUNKS = (0, 1, 4, 16)  # 0: as the sizes of activations suggest
+QUICK_CHUNKS = (0,)
+MIB = 2**20
+
+
+def add_arguments(group):
+    del group  # nothing of its own
+
+
+def measure(options):
+    """One row per cell, each from a process of its own."""
+    for model, batch in CELLS:
+        for threads in options.threads:
+            for chunks in QUICK_CHUNKS if options.quick else CHUNKS:
+                if chunks > 1 and model != "cnn":
+                    continue  # activations of an MLP fit any cache
+                print(
+                    f"{model}, batch {batch}, threads {threads}, chunks {chunks}", file=sys.stderr
+                )
+                arguments = [model, str(batch), str(threads), str(chunks)]
+                done = subprocess.run(
+                    [machine.PROGRAMS / "step_time", *arguments], stdout=subprocess.PIPE, text=True
+                )
+                if done.returncode != 0:
+                    raise SystemExit(f"bench: step_time {' '.join(arguments)} failed")
+                yield json.loads(done.stdout)
+
+
+def table(rows):
+    lines = [
+        "## step_time\n",
+        "| model | batch | threads | chunks | step, µs: p50 (p10 to p90) | scratch, MiB | "
+        "lower bound, MiB | nodes | phases | loss at step 20 | slowest ops, µs on one member |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, middle, high = row["step_us_p10_p50_p90"]
+        slowest = [f"{r['op']} {r['outputs']} {r['us']:.0f}" for r in row["profile"][:3]]
+        line = [
+            row["model"],
+            str(row["batch"]),
+            str(row["threads"]),
+            str(row["chunks"] or "auto"),
+            f"{middle:,.0f} ({low:,.0f} to {high:,.0f})" + ("" if row["quiet"] else " ~"),
+            f"{row['scratch_bytes'] / MIB:.2f}",
+            f"{row['scratch_lower_bound_bytes'] / MIB:.2f}",
+            str(row["steps"]),
+            str(row["phases"]),
+            f"{row['loss_at_step_20']:.4f}",
+            ", ".join(slowest),
+        ]
+        lines.append("| " + " | ".join(line) + " |")
+    if any(not row["quiet"] for row in rows):
+        lines.append("\n~ fewer than 5 windows in which others used under 4 % of a core: a doubt.")
+    return "\n".join(lines)

@@ -1,0 +1,197 @@
+// Data, models and clocks of the benches. Linux only: what others use is read from /proc.
+#include "bench/workload.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include <gnu/libc-version.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/machine.h"
+#include "engine/random.h"
+#include "models/cnn.h"
+#include "models/mlp.h"
+#include "train/batches.h"
+
+namespace poolgrad::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Dense bytes on 64 of their own.
+ArrayView zeros(const Shape& shape, DType dtype) {
+  ArrayView view{nullptr, shape, Spec{shape}.strides(), dtype, {}, {}};
+  const auto arena =
+      std::make_shared<memory::Arena>(std::make_shared<memory::HostResource>(), view.bytes());
+  arena->fill(0, std::byte{0});
+  view.data = arena->at(0);
+  view.owner = arena;
+  return view;
+}
+
+/// Core-seconds used on this machine by everybody but this process, since it started.
+double foreign_seconds() {
+  std::ifstream file("/proc/stat");
+  std::string cpu;
+  std::array<double, 8> ticks{};  // user, nice, system, idle, iowait, irq, softirq, steal
+  file >> cpu;
+  for (double& value : ticks) file >> value;
+  if (!file) return 0.0;
+  const double busy = ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6] + ticks[7];
+  timespec own{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+  return busy / static_cast<double>(sysconf(_SC_CLK_TCK)) - static_cast<double>(own.tv_sec) -
+         static_cast<double>(own.tv_nsec) * 1e-9;
+}
+
+rusage usage() {
+  rusage result{};
+  getrusage(RUSAGE_SELF, &result);
+  return result;
+}
+
+double microseconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+}
+
+/// A line "KEY:   1234 kB" of /proc/self/status, in bytes.
+std::size_t status_bytes(std::string_view key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size() + 1)) << 10U;
+  }
+  return 0;
+}
+
+void print_versions() {
+#ifdef __clang__
+  const std::string compiler = text("Clang ", __clang_major__, ".", __clang_minor__);
+#else
+  const std::string compiler = text("GCC ", __GNUC__, ".", __GNUC_MINOR__);
+#endif
+  const nlohmann::ordered_json line{
+      {"instruction_set", instruction_set()},
+      {"cores", usable_cores()},
+      {"versions", {compiler, text("glibc ", gnu_get_libc_version()), kernel_library()}}};
+  std::cout << line.dump() << '\n';
+}
+
+}  // namespace
+
+train::TaskSpec spec_of(const std::string& model, std::int64_t batch) {
+  constexpr std::int64_t kPixels = 784, kClasses = 10;
+  constexpr std::array<std::int64_t, 1> kSmall{128};
+  constexpr std::array<std::int64_t, 2> kBig{1024, 1024};
+  if (model == "mlp_small")
+    return {models::mlp(kPixels, kSmall, kClasses), {kPixels}, batch, train::Sgd{.rate = 0.1F}};
+  if (model == "mlp_big")
+    return {models::mlp(kPixels, kBig, kClasses), {kPixels}, batch, train::Adam{}};
+  if (model == "cnn")
+    return {models::cnn(), {1, 28, 28}, batch, train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
+  throw ArgumentError(text("bench: no model '", model, "'; there are mlp_small, mlp_big and cnn"));
+}
+
+Samples::Samples()
+    : pixels_(zeros({kCount, kPixels}, DType::f32)), labels_(zeros({kCount}, DType::i64)) {
+  const std::span<float> pixels = pixels_.as<float>();
+  const std::span<std::int64_t> labels = labels_.as<std::int64_t>();
+  if (std::filesystem::exists(train::kFashionMnist)) {
+    data_ = train::read_mnist(train::kFashionMnist);
+    train::Batches(data_.train, kCount, 0).next(pixels.data(), labels.data());
+    name_ = "fashion-mnist";
+    return;
+  }
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = unit(draw(0, 0, i)[0]);
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    labels[i] = static_cast<std::int64_t>(draw(0, 1, i)[0] % 10);
+}
+
+std::array<Feed, 2> Samples::feeds(const train::Task& task, std::int64_t index) {
+  const Shape& shape = task.samples.shape();
+  const auto rows = static_cast<std::size_t>(shape[0]);
+  const auto first = static_cast<std::size_t>(index % batches(shape[0])) * rows;
+  const std::span<float> pixels = pixels_.as<float>().subspan(first * kPixels, rows * kPixels);
+  const std::span<std::int64_t> labels = labels_.as<std::int64_t>().subspan(first, rows);
+  return {Feed{task.samples, ArrayView::of(pixels, shape, DType::f32)},
+          Feed{task.labels, ArrayView::of(labels, {shape[0]}, DType::i64)}};
+}
+
+Training::Training(const train::TaskSpec& spec, const Options& options, Samples& samples)
+    : task_(train::make_task(spec)),
+      samples_(samples),
+      program_(compile(*task_.graph, task_.entries, options)),
+      loss_(program_.view(task_.training.loss).as<float>().data()) {
+  if (samples_.batches(spec.batch) < 1)
+    throw ArgumentError(text("bench: batch ", spec.batch, " is more than the samples there are"));
+}
+
+void Training::step(const Observer* observer) {
+  program_.run("train", samples_.feeds(task_, next_++), observer);
+}
+
+Window window(Training& training, double seconds) {
+  Window result;
+  const rusage before = usage();
+  const double foreign = foreign_seconds();
+  const Clock::time_point begin = Clock::now();
+  double spent = 0.0;
+  while (spent < seconds) {
+    training.step();
+    ++result.steps;
+    spent = seconds_since(begin);
+  }
+  result.foreign_cpu = (foreign_seconds() - foreign) / spent;
+  const rusage after = usage();
+  result.step_us = spent * 1e6 / result.steps;
+  result.faults_per_step = static_cast<double>(after.ru_minflt - before.ru_minflt) / result.steps;
+  result.system_us_per_step =
+      (microseconds(after.ru_stime) - microseconds(before.ru_stime)) / result.steps;
+  return result;
+}
+
+ResidentPeak::ResidentPeak() {
+  std::ofstream("/proc/self/clear_refs") << 5;  // from now on VmHWM is the peak since now
+  before_ = status_bytes("VmRSS:");
+}
+
+std::size_t ResidentPeak::bytes() const {
+  return std::max(status_bytes("VmHWM:"), before_) - before_;
+}
+
+int positive(const char* name, const char* value) {
+  char* end = nullptr;
+  const long number = std::strtol(value, &end, 10);
+  if (*value == '\0' || *end != '\0' || number < 1 || number > 1'000'000)
+    throw ArgumentError(text("bench: ", name, " is '", value, "'; give a number from 1 on"));
+  return static_cast<int>(number);
+}
+
+int run_bench(int argc, char** argv, void (*measure)(int, char**)) {
+  try {
+    if (argc == 2 && std::string_view(argv[1]) == "versions") {
+      print_versions();
+    } else {
+      measure(argc, argv);
+    }
+    return 0;
+  } catch (const ArgumentError& error) {
+    std::cerr << error.what() << '\n';
+    return 2;
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+  }
+}
+
+}  // namespace poolgrad::bench

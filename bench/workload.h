@@ -1,0 +1,94 @@
+// Workload: a training step over and over, on batches that already lie in memory, and windows of
+// time over it. What the benches share; which question is asked is theirs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/program.h"
+#include "train/dataset.h"
+#include "train/task.h"
+
+namespace poolgrad::bench {
+
+/// "mlp_small" (784-128-10, SGD), "mlp_big" (784-1024-1024-10, Adam) or "cnn" (models/cnn.h, SGD
+/// with momentum). Throws ArgumentError for another name.
+[[nodiscard]] train::TaskSpec spec_of(const std::string& model, std::int64_t batch);
+
+/// The first samples of Fashion-MNIST in its own order; where it is not installed, noise of the
+/// same shapes. Batches lie end to end, so that a step binds them where they are.
+class Samples {
+ public:
+  Samples();
+
+  [[nodiscard]] std::int64_t batches(std::int64_t batch) const { return kCount / batch; }
+  /// Two feeds for the task's slots: batch number `index`, counted round and round.
+  [[nodiscard]] std::array<Feed, 2> feeds(const train::Task& task, std::int64_t index);
+  /// "fashion-mnist" or "noise".
+  [[nodiscard]] const char* name() const { return name_; }
+
+ private:
+  static constexpr std::int64_t kCount = 10240, kPixels = 784;  // 31 MiB: no cache holds them
+
+  ArrayView pixels_, labels_;
+  train::Split data_;  // kept: freeing it would teach glibc's malloc to keep memory
+  const char* name_ = "noise";
+};
+
+/// A compiled task that is being trained.
+class Training {
+ public:
+  /// `samples` must outlive it. Throws ArgumentError for a batch larger than all of them.
+  Training(const train::TaskSpec& spec, const Options& options, Samples& samples);
+
+  /// One step on the next batch.
+  void step(const Observer* observer = nullptr);
+  /// Of the last step.
+  [[nodiscard]] float loss() const { return *loss_; }
+
+  [[nodiscard]] Program& program() { return program_; }
+  [[nodiscard]] const Entry& entry() const { return program_.blueprint().entry("train"); }
+
+ private:
+  train::Task task_;
+  Samples& samples_;
+  Program program_;
+  const float* loss_;
+  std::int64_t next_ = 0;
+};
+
+/// Steps without a pause for some time, and what else went on meanwhile.
+struct Window {
+  int steps = 0;
+  double step_us = 0.0;          // mean
+  double faults_per_step = 0.0;  // minor page faults of this process
+  double system_us_per_step = 0.0;
+  double foreign_cpu = 0.0;  // of one core, used by everybody else: 0.04 and more is a noisy window
+};
+
+/// At least one step, until `seconds` are over. The system counts CPU time in ticks of 10 ms, so
+/// take 0.25 s or more.
+[[nodiscard]] Window window(Training& training, double seconds);
+
+/// How much more of this process has been in memory, at most, than when this was made.
+class ResidentPeak {
+ public:
+  ResidentPeak();
+  [[nodiscard]] std::size_t bytes() const;
+
+ private:
+  std::size_t before_;
+};
+
+/// A number from 1 on, out of a command line. Throws ArgumentError.
+[[nodiscard]] int positive(const char* name, const char* value);
+
+/// main() of a bench: calls `measure`, and turns errors into a line on standard error and exit code
+/// 2 (ArgumentError) or 1. With the one argument `versions` it prints as JSON what the bench runs
+/// on.
+int run_bench(int argc, char** argv, void (*measure)(int, char**));
+
+}  // namespace poolgrad::bench
