@@ -61,6 +61,8 @@ PlanReport plan_of(const Program& program) {
   const Blueprint& blueprint = program.blueprint();
   const Entry& largest = *std::ranges::max_element(
       blueprint.entries, {}, [](const Entry& entry) { return entry.plan.arena_bytes; });
+  std::string lines = describe(blueprint, largest.name);
+  while (lines.ends_with('\n')) lines.pop_back();
   return {.arena_bytes = blueprint.arena_bytes(),
           .persistent_bytes = blueprint.persistent_bytes,
           .scratch_bytes = blueprint.scratch_bytes,
@@ -69,7 +71,7 @@ PlanReport plan_of(const Program& program) {
           .predicted_peak_bytes = blueprint.predicted_peak_bytes(),
           .memory = to_string(blueprint.options.memory),
           .entry = largest.name,
-          .text = describe(blueprint, largest.name),
+          .text = lines,
           .rows = report(blueprint, largest.name)};
 }
 
