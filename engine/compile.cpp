@@ -25,6 +25,7 @@ std::unique_ptr<const Graph> optimized(const Graph& graph, const EntryPoint& ent
     roots.insert(roots.end(), more.begin(), more.end());
   }
   passes::drop_dead(*result, roots);
+  if (options.fuse_updates) passes::fuse_updates(*result);
   passes::layout(*result, options.layout);
   if (options.schedule) passes::schedule(*result);
   if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);

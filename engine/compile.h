@@ -37,18 +37,18 @@ struct Options {
   int chunks = 0;   // goes in which a member takes its rows; 0: as the sizes of activations suggest
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
 
-  // Passes that can be switched off. None changes a bit, but for one: what is fused decides with
-  // what else it is cut into chunks, so with chunks `fuse` changes the order in which sums over
-  // rows are added up.
-  bool fuse = true, layout = true, schedule = true, in_place = true;
+  // Passes that can be switched off. Only two of them ever change a bit, and only the order in
+  // which sums are rounded: fuse_updates, and fuse where work is done in chunks, since what is
+  // fused decides with what else it is cut.
+  bool fuse = true, fuse_updates = true, layout = true, schedule = true, in_place = true;
 
   std::size_t memory_limit_bytes =
       0;                        // 0: none. A larger arena is a MemoryError before any allocation
   std::size_t guard_bytes = 0;  // behind the arena, watched by Program::guards_intact()
 
   /// Persistent tensors with the same column, name and spec in this program are used in place:
-  /// weights and moments are shared, and only inputs, settings (the learning rate), kept tensors and
-  /// scratch are new. It may be destroyed before this one: its arena stays.
+  /// weights and moments are shared, and only inputs, settings (the learning rate), kept tensors
+  /// and scratch are new. It may be destroyed before this one: its arena stays.
   const Program* share = nullptr;
 };
 

@@ -8,6 +8,16 @@ namespace {
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 }  // namespace
 
+Node on_top(const Node& maker, int base, float keep, std::optional<int> rate, int output) {
+  Node result{maker.op->adds,
+              maker.op->onto(maker.attributes, keep, rate.has_value()),
+              maker.inputs,
+              {output}};
+  result.inputs.insert(result.inputs.begin(), base);
+  if (rate) result.inputs.push_back(*rate);
+  return result;
+}
+
 Tensor Graph::input(const Spec& spec, std::string_view name, bool batched) {
   check_extents(spec, text("input '", name, "'"));
   const Tensor slot = state(spec, {}, name, "inputs");

@@ -16,6 +16,10 @@ struct Node {
   int member = 0;                        // who of the team runs it
 };
 
+/// `maker` rewritten by its twin to make output = keep · base + what it made, or − rate · that.
+[[nodiscard]] Node on_top(const Node& maker, int base, float keep, std::optional<int> rate,
+                          int output);
+
 /// Tensors are handles that point here, so a graph stays where it was made: copy() is the only way
 /// to another one, and handles of the copy are made with handle(). One that lives in a shared_ptr
 /// can be kept by whoever keeps a handle (Python does).

@@ -170,6 +170,16 @@ struct OpDef {
   /// first inputs (`updates`), then what this op takes.
   const OpDef* adds = nullptr;
 
+  /// The twin's attributes with which it makes keep · sum + this op's result, or with `by_rate`
+  /// keep · sum − rate · result, the rate being its last input. Absent: it only adds.
+  Attributes (*onto)(const Attributes&, float keep, bool by_rate) = nullptr;
+
+  /// Of an update: which input is the gradient, and the nodes that do the same where the node that
+  /// makes the gradient can make it on top of a tensor (see on_top()). No nodes: not with these
+  /// attributes.
+  int gradient = -1;
+  std::vector<Node> (*with_maker)(const Node& self, const Node& maker) = nullptr;
+
   /// Called once at compile. Absent: no kernel on that device, and compile() says so. A kernel
   /// knows nothing of teams: it runs on the one thread that calls it.
   Kernel (*cpu)(const Site&) = nullptr;

@@ -45,6 +45,12 @@ Kernel momentum_cpu(const Site& site) {
   }};
 }
 
+/// w −= rate · gradient, on the weight itself.
+std::vector<Node> sgd_with_maker(const Node& self, const Node& maker) {
+  if (self.attributes.as<Sgd>().weight_decay != 0.0F) return {};
+  return {on_top(maker, self.inputs[0], 1.0F, self.inputs[2], self.outputs[0])};
+}
+
 constexpr OpDef kSgd{
     .name = "sgd",  // weight, gradient, rate -> weight
     .infer = [](const Site& site) -> std::vector<Spec> {
@@ -53,8 +59,19 @@ constexpr OpDef kSgd{
     },
     .updates = 1,
     .cuts = row_by_row<2>,
+    .gradient = 1,
+    .with_maker = sgd_with_maker,
     .cpu = sgd_cpu,
 };
+
+/// m = momentum · m + gradient on the momentum itself, then w −= rate · m.
+std::vector<Node> momentum_with_maker(const Node& self, const Node& maker) {
+  const auto s = self.attributes.as<Sgd>();
+  if (s.weight_decay != 0.0F || s.nesterov) return {};
+  const int weight = self.inputs[0], rate = self.inputs[3], momentum = self.outputs[1];
+  return {on_top(maker, self.inputs[1], s.momentum, {}, momentum),
+          {&kSgd, Sgd{.rate = 0.0F}, {weight, momentum, rate}, {self.outputs[0]}}};
+}
 
 constexpr OpDef kSgdMomentum{
     .name = "sgd_momentum",  // weight, momentum, gradient, rate -> weight, momentum
@@ -64,6 +81,8 @@ constexpr OpDef kSgdMomentum{
     },
     .updates = 2,
     .cuts = row_by_row<3, 2>,
+    .gradient = 2,
+    .with_maker = momentum_with_maker,
     .cpu = momentum_cpu,
 };
 

@@ -43,13 +43,14 @@ dnnl::memory::desc any_order(const dnnl::memory::desc& desc) {
   return {desc.dims(), desc.data_type(), dnnl::memory::format_tag::any};
 }
 
-dnnl::primitive_attr attributes(bool add, bool relu) {
+dnnl::primitive_attr attributes(const Post& post) {
   dnnl::post_ops post_ops;
-  if (add) post_ops.append_sum(1.0F);
-  if (relu) post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+  if (post.keep != 0.0F) post_ops.append_sum(post.keep);
+  if (post.relu) post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   attributes.set_post_ops(post_ops);
+  if (post.scaled) attributes.set_output_scales(0, {DNNL_RUNTIME_F32_VAL});
   return attributes;
 }
 
@@ -91,7 +92,7 @@ void Primitive::run(std::initializer_list<const void*> addresses) const {
 Primitive reorder(std::string_view op, const dnnl::memory::desc& from, const dnnl::memory::desc& to,
                   bool add) {
   const dnnl::engine& engine = cpu();
-  const dnnl::reorder::primitive_desc made(engine, from, engine, to, attributes(add));
+  const dnnl::reorder::primitive_desc made(engine, from, engine, to, attributes({.keep = add ? 1.0F : 0.0F}));
   return {op, dnnl::reorder(made), made, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}};
 }
 

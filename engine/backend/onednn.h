@@ -23,8 +23,14 @@ namespace poolgrad::onednn {
 [[nodiscard]] dnnl::memory::desc desc(const Spec& spec);
 /// The same extents in whatever order a primitive likes best.
 [[nodiscard]] dnnl::memory::desc any_order(const dnnl::memory::desc& desc);
-/// Scratchpad in our workspace; then the result is added to what is there; then ReLU.
-[[nodiscard]] dnnl::primitive_attr attributes(bool add = false, bool relu = false);
+/// What becomes of a result, in this order.
+struct Post {
+  bool scaled = false;  // times a number that comes with the call
+  float keep = 0.0F;    // plus what is there, times this
+  bool relu = false;
+};
+/// With the scratchpad in our workspace.
+[[nodiscard]] dnnl::primitive_attr attributes(const Post& post = {});
 
 [[nodiscard]] DeviceError error(std::string_view op, const dnnl::error& error);
 

@@ -7,13 +7,13 @@
 
 namespace poolgrad {
 
-/// c [m, n] = a [m, k] · b [k, n], all row-major. A transposed operand is stored the other way
-/// round. Strides are values from one stored row to the next.
+/// c [m, n] = keep · c + factor · a [m, k] · b [k, n], all row-major. A transposed operand is
+/// stored the other way round. Strides are values from one stored row to the next.
 struct Product {
   std::int64_t m = 0, n = 0, k = 0;
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;
   bool transpose_a = false, transpose_b = false;
-  bool add = false;  // to what c holds
+  float keep = 0.0F, factor = 1.0F;
 };
 
 /// What a call needs to pack its operands; `workspace` begins on 64 bytes.

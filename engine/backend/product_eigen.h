@@ -28,8 +28,9 @@ void run(const Product& p, const float* a, const float* b, float* c, Blocking& b
                                                  false, Eigen::ColMajor, 1>::run(p.n, p.m, p.k, b,
                                                                                  p.b_stride, a,
                                                                                  p.a_stride, c, 1,
-                                                                                 p.c_stride, 1.0F,
-                                                                                 blocking, nullptr);
+                                                                                 p.c_stride,
+                                                                                 p.factor, blocking,
+                                                                                 nullptr);
 }
 
 // Row-major c = a · b is column-major cᵀ = bᵀ · aᵀ on the same bytes.
@@ -37,10 +38,9 @@ inline void product_eigen(const Product& p, const float* a, const float* b, floa
                           std::byte* workspace) {
   using Eigen::ColMajor, Eigen::RowMajor;
   Blocking blocking(ProductBlocks(p), workspace);
-  if (!p.add) {
-    for (std::int64_t row = 0; row < p.m; ++row) {
-      for (std::int64_t i = 0; i < p.n; ++i) c[row * p.c_stride + i] = 0.0F;
-    }
+  for (std::int64_t row = 0; row < p.m && p.keep != 1.0F; ++row) {
+    float* to = c + row * p.c_stride;
+    for (std::int64_t i = 0; i < p.n; ++i) to[i] = p.keep == 0.0F ? 0.0F : p.keep * to[i];
   }
   if (p.transpose_b) {
     if (p.transpose_a) run<RowMajor, RowMajor>(p, a, b, c, blocking);

@@ -40,7 +40,7 @@ struct Descs {
   [[nodiscard]] dnnl::convolution_forward::primitive_desc forward(bool relu) const {
     return {{prop_kind::forward_training, algorithm::convolution_direct, x, any_weight, bias, y,
              strides, dilates, padding, padding},
-            onednn::attributes(false, relu),
+            onednn::attributes({.relu = relu}),
             onednn::cpu()};
   }
   /// What gradients are asked for with: any implementation, the reference one too.

@@ -205,7 +205,7 @@ Kernel data_unfolded(const Problem& problem) {
 Kernel weights_unfolded(const Problem& problem, bool add) {
   const Extents e(problem);
   Product product{
-      .m = e.og, .n = e.k, .a_stride = e.o, .c_stride = e.k, .transpose_a = true, .add = true};
+      .m = e.og, .n = e.k, .a_stride = e.o, .c_stride = e.k, .transpose_a = true, .keep = 1.0F};
   const std::size_t columns_at = e.weight_bytes(), scratch_at = columns_at + e.columns_bytes();
   const int x = !add ? 0 : problem.bias ? 2 : 1;
   return {[=, call = product_call(), bias = problem.bias](const Args& a) {

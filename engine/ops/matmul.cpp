@@ -12,9 +12,11 @@ namespace {
 
 struct Matmul {
   bool transpose_left = false, transpose_right = false;
-  bool relu = false;    // set by fusing
-  bool linear = false;  // for the errors: x and weight, not left and right
-  Rows rows{0, -1};     // of the product, where left is transposed; end -1: all
+  bool relu = false;     // set by fusing
+  bool linear = false;   // for the errors: x and weight, not left and right
+  Rows rows{0, -1};      // of the product, where left is transposed; end -1: all
+  float keep = 1.0F;     // of what the product is added to
+  bool by_rate = false;  // subtracted, times a rate, instead of added
   bool operator==(const Matmul&) const = default;
 };
 
@@ -67,11 +69,12 @@ struct Problem {
   Product product;
   std::ptrdiff_t first = 0;  // of left, in values: where the wanted rows of the product begin
   int left = 0, right = 1;   // which inputs they are
-  int bias = -1;             // -1: none
+  int bias = -1, rate = -1;  // -1: none
 
   Problem(const Site& site, bool add) : settings(site.attributes.as<Matmul>()) {
     if (add) left = 1, right = 2;
     if (!add && site.inputs.size() == 3) bias = 2;
+    if (settings.by_rate) rate = 3;
     const Shape& a = site.inputs[static_cast<std::size_t>(left)].shape;
     const Shape& b = site.inputs[static_cast<std::size_t>(right)].shape;
     const Shape& c = site.outputs[0].shape;
@@ -83,14 +86,16 @@ struct Problem {
                .c_stride = c[1],
                .transpose_a = settings.transpose_left,
                .transpose_b = settings.transpose_right,
-               .add = add};
+               .keep = add ? settings.keep : 0.0F};
     if (settings.rows.end >= 0) first = settings.rows.begin;
   }
 };
 
 Kernel by_eigen(const Problem& p) {
   return {[p, call = product_call()](const Args& a) {
-            call(p.product, a.in<float>(p.left) + p.first, a.in<float>(p.right), a.out<float>(),
+            Product product = p.product;
+            if (p.rate >= 0) product.factor = -*a.in<float>(p.rate);
+            call(product, a.in<float>(p.left) + p.first, a.in<float>(p.right), a.out<float>(),
                  a.workspace());
             const float* bias = p.bias < 0 ? nullptr : a.in<float>(p.bias);
             if (bias != nullptr || p.settings.relu)
@@ -120,12 +125,22 @@ Kernel by_onednn(const Problem& p) {
   const auto c = matrix(q.m, q.n, false, q.c_stride), bias = matrix(1, q.n, false, q.n);
   const dnnl::matmul::primitive_desc made(
       p.bias < 0 ? dnnl::matmul::desc(a, b, c) : dnnl::matmul::desc(a, b, bias, c),
-      onednn::attributes(q.add, p.settings.relu), onednn::cpu());
+      onednn::attributes({.scaled = p.rate >= 0, .keep = q.keep, .relu = p.settings.relu}),
+      onednn::cpu());
   onednn::refuse_reference(made);
   std::vector<onednn::Primitive::Operand> operands{
       {DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}};
   if (p.bias >= 0) operands.push_back({DNNL_ARG_BIAS, bias});
+  if (p.rate >= 0) operands.push_back({DNNL_ARG_ATTR_OUTPUT_SCALES, onednn::desc({{1}})});
   const onednn::Primitive product("matmul", dnnl::matmul(made), made, operands);
+  if (p.rate >= 0) {
+    return {[=](const Args& k) {
+              const float factor = -*k.in<float>(p.rate);
+              product.run({k.in<float>(p.left) + p.first, k.inputs[p.right], k.outputs[0], &factor,
+                           k.workspace()});
+            },
+            product.scratch_bytes()};
+  }
   if (p.bias < 0) {
     return {[=](const Args& k) {
               product.run(
@@ -168,12 +183,20 @@ std::vector<Cut> matmul_cuts(const Site& site) {
   return {{{rows, rows}, {sum}}, {{whole, whole}, {rows}, some_rows}};
 }
 
+/// A sum with rows of its own takes as many rows of the product.
+std::vector<Cut> matmul_add_cuts(const Site& site) {
+  const auto settings = site.attributes.as<Matmul>();
+  if (!settings.transpose_left || settings.rows.end >= 0) return {};
+  return {{{Share::rows}, {Share::rows}, some_rows}};
+}
+
 std::vector<Tensor> matmul_backward(const Backward& b);
 
 constexpr OpDef kMatmulAdd{
-    .name = "matmul_add",  // sum, left, right -> sum
+    .name = "matmul_add",  // sum, left, right, perhaps a rate -> sum
     .infer = same_as_first,
     .updates = 1,
+    .cuts = matmul_add_cuts,
     .cpu = [](const Site& site) { return matmul_cpu(site, true); },
 };
 
@@ -189,6 +212,12 @@ constexpr OpDef kMatmul{
     },
     .cuts = matmul_cuts,
     .adds = &kMatmulAdd,
+    .onto = [](const Attributes& attributes, float keep, bool by_rate) -> Attributes {
+      auto settings = attributes.as<Matmul>();
+      settings.keep = keep;
+      settings.by_rate = by_rate;
+      return settings;
+    },
     .cpu = [](const Site& site) { return matmul_cpu(site, false); },
 };
 

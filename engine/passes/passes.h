@@ -13,6 +13,10 @@ void fuse(Graph& graph);
 /// Keeps the nodes that `roots` need, in their order. The gradient of the input goes this way.
 void drop_dead(Graph& graph, std::span<const int> roots);
 
+/// An update whose gradient nobody else reads is done by the node that makes it, on top of the
+/// weight or its momentum: no gradient is ever stored. Sums are rounded in another order.
+void fuse_updates(Graph& graph);
+
 /// Gives every image the layout its readers want (OpDef::wants) and puts reorders where two differ.
 /// With `propagate` a layout is carried through ops that take any; without it every op that wants
 /// one gets its reorders in and out, which moves more bytes to the same values. Persistent tensors

@@ -87,7 +87,7 @@ class Finder {
     std::int64_t widest = 0, length = 1;
     for (const Node& node : graph_.nodes) {
       const auto ways = cuts(node);
-      if (ways.empty() || node.op->view != nullptr) continue;
+      if (ways.empty() || node.op->view != nullptr || node.op->updates > 0) continue;
       const Weight weight = weigh(node, ways[0]);
       if (weight.mostly_whole() || weight.rows <= widest) continue;
       widest = weight.rows;

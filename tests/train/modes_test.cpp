@@ -165,6 +165,21 @@ TEST_CASE("fuse: changes no bit where nothing is done in chunks, and rounding el
 }
 
 TEST_CASE(
+    "fuse_updates: changes the rounding of sums and nothing else, and no gradient is stored") {
+  for (const float momentum : {0.0F, 0.9F}) {
+    const Net net(train::Sgd{.rate = 0.05F, .momentum = momentum});
+    for (const int threads : {1, 2}) {
+      const Options on{.threads = threads}, off{.threads = threads, .fuse_updates = false};
+      CHECK(gap(trained(net, on), trained(net, off)) < 2e-5);
+      const auto sum = [&](const Options& options) {
+        return draft(net.graph, {net.training.entry("train")}, options).sum_bytes();
+      };
+      if (momentum == 0.0F) CHECK(sum(on) + 512 * 96 * 4 <= sum(off));  // of fc1
+    }
+  }
+}
+
+TEST_CASE(
     "training: updates at the gradient and over whole columns, kept gradients, kept activations: "
     "same bits") {
   for (const train::Optimizer& optimizer :
