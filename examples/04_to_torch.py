@@ -9,19 +9,19 @@ import sys
 import time
 
 import numpy as np
-import torch
-
 import poolgrad as pg
+import torch
 
 BATCH = 64
 
 
 def images_and_labels(folder, part):
     """Pixels in [0, 1] as [n, 1, 28, 28] float32, labels as [n] int64."""
-    images = gzip.open(folder / f"{part}-images-idx3-ubyte.gz").read()
-    labels = gzip.open(folder / f"{part}-labels-idx1-ubyte.gz").read()
-    x = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    return x.astype(np.float32) / 255, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
+        x = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
+        y = np.frombuffer(file.read(), np.uint8, offset=8)
+    return x.astype(np.float32) / 255, y.astype(np.int64)
 
 
 def train_an_epoch(step, x, y, seed):

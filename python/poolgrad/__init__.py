@@ -1,4 +1,4 @@
-"""Neural networks trained inside one preallocated arena, shared with other libraries without copying."""
+"""Neural networks trained inside one preallocated arena, shared without copying."""
 
 from . import models, nn, ops, optim
 from ._compile import compile

@@ -1,38 +1,43 @@
 """The models of the command line, by the same C++ functions: same seed, same weights."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from . import _poolgrad
+from ._poolgrad import Handle
 from .nn import Module
 
 __all__ = ["cnn", "mlp"]
 
 
 class _Mlp(Module):
-    def __init__(self, hidden, classes):
+    def __init__(self, hidden: Sequence[int], classes: int) -> None:
         self.hidden, self.classes = list(hidden), classes
 
-    def forward(self, x):
+    def forward(self, x: Handle) -> Handle:
         return _poolgrad.mlp_model(x, self.hidden, self.classes, self._seed)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"hidden={self.hidden}, classes={self.classes}"
 
 
 class _Cnn(Module):
-    def __init__(self, classes):
+    def __init__(self, classes: int) -> None:
         self.classes = classes
 
-    def forward(self, x):
+    def forward(self, x: Handle) -> Handle:
         return _poolgrad.cnn_model(x, self.classes, self._seed)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"classes={self.classes}"
 
 
-def mlp(hidden=(128,), classes=10):
+def mlp(hidden: Sequence[int] = (128,), classes: int = 10) -> Module:
     """Samples [n, ...] -> logits [n, classes]: linear layers with ReLU between them."""
     return _Mlp(hidden, classes)
 
 
-def cnn(classes=10):
+def cnn(classes: int = 10) -> Module:
     """Images [n, channels, h, w] -> logits [n, classes]: two convolutions, two linear layers."""
     return _Cnn(classes)

@@ -1,4 +1,4 @@
-"""Tensors to and from NumPy, PyTorch and JAX: the same bytes, alive as long as anybody looks at them."""
+"""Tensors to and from NumPy, PyTorch and JAX: the same bytes, as long as anybody looks."""
 
 import array
 import ctypes
@@ -11,14 +11,13 @@ import subprocess
 import sys
 
 import numpy as np
+import poolgrad as pg
 import pytest
 import raw_dlpack
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_dlpack import Producer, Unversioned, Versioned
-
-import poolgrad as pg
 
 
 @pytest.fixture
@@ -281,7 +280,7 @@ def test_what_is_refused_is_freed_once(kind, changes, text):
 
 def test_another_major_version_is_refused_and_freed():
     producer = Producer(major=2)
-    with pytest.raises(BufferError, match="version 2.0 of DLPack is unknown here"):
+    with pytest.raises(BufferError, match=r"version 2\.0 of DLPack is unknown here"):
         pg.from_dlpack(producer)
     assert producer.freed == 1
 
@@ -385,7 +384,9 @@ def test_a_deleter_may_run_on_a_thread_that_python_does_not_know():
             managed, pointer = raw_dlpack.steal(capsule, kind)
             start = ctypes.cast(managed.deleter, ctypes.c_void_p)
             thread = ctypes.c_ulong()
-            assert not libc.pthread_create(ctypes.byref(thread), None, start, ctypes.c_void_p(pointer))
+            assert not libc.pthread_create(
+                ctypes.byref(thread), None, start, ctypes.c_void_p(pointer)
+            )
             assert not libc.pthread_join(thread, None)
 
 
@@ -400,7 +401,10 @@ for source in (poolgrad.empty(1000), poolgrad.from_dlpack(numpy.zeros(1000))):
     libc.__cxa_atexit(ctypes.cast(managed.deleter, ctypes.c_void_p), ctypes.c_void_p(pointer), None)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=raw_dlpack.__file__[:-14]
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=raw_dlpack.__file__[:-14],
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "freed\n", "")
 
@@ -415,5 +419,7 @@ assert "numpy" not in sys.modules
 assert poolgrad.empty(3).nbytes == 12
 print(seconds)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert float(done.stdout) < 0.1

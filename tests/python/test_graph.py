@@ -4,10 +4,9 @@ import gc
 import re
 
 import numpy as np
+import poolgrad as pg
 import pytest
 import torch
-
-import poolgrad as pg
 from poolgrad import ops
 
 
@@ -136,7 +135,11 @@ def test_the_measured_peak_is_the_predicted_one():
         (lambda g, x: pg.gradients(x, [x]), ValueError, "loss [4, 6] is not a scalar"),
         (lambda g, x: pg.compile_graph(g, {}), ValueError, "no entries; name at least one"),
         (lambda g, x: pg.compile_graph(g, {"a": [x]}, colour=1), TypeError, "no option 'colour'"),
-        (lambda g, x: pg.compile_graph(g, {"a": [ops.relu(x)]}).run("b"), ValueError, "no entry 'b'"),
+        (
+            lambda g, x: pg.compile_graph(g, {"a": [ops.relu(x)]}).run("b"),
+            ValueError,
+            "no entry 'b'",
+        ),
         (
             lambda g, x: pg.compile_graph(g, {"a": [ops.relu(x)]}).run("a", {x: values(5, 6)}),
             ValueError,

@@ -1,17 +1,14 @@
 """Training from Python: the same losses as PyTorch's, from the same weights, on the same bytes."""
 
+import array
 import gc
 import re
 import signal
 
 import numpy as np
+import poolgrad as pg
 import pytest
 import torch
-
-import poolgrad as pg
-
-MLP = {"batch": (16, 784)}
-CNN = {"batch": (8, 1, 28, 28)}
 
 
 def mlp(nn):
@@ -99,7 +96,9 @@ def test_short_batches_train_as_in_torch():
     np.testing.assert_allclose([step(x, y) for x, y in data], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("make", "shape"), [(mlp, (784,)), (cnn, (1, 28, 28)), (pooled, (1, 28, 28))])
+@pytest.mark.parametrize(
+    ("make", "shape"), [(mlp, (784,)), (cnn, (1, 28, 28)), (pooled, (1, 28, 28))]
+)
 def test_evaluate_and_predict_take_any_number_of_samples(make, shape):
     model, step = compiled(make, (16, *shape))
     theirs = make(torch.nn)
@@ -138,16 +137,10 @@ def test_any_kind_of_array_gives_the_same_loss():
         x, torch.from_numpy(x), x.astype(np.float64), np.asfortranarray(x), shifted, odd,
         np.repeat(x, 2, axis=1)[:, ::2], x[::-1][::-1], pg.from_dlpack(x), memoryview(x),
     ]  # fmt: skip
-    labels = [y, y.astype(np.int32), torch.from_numpy(y), np.repeat(y, 3)[::3], list_of(y)]
+    labels = [y, y.astype(np.int32), torch.from_numpy(y), np.repeat(y, 3)[::3], array.array("q", y)]
     _, step = compiled(optimizer=pg.optim.SGD(lr=0.0))
     losses = {step(a, y) for a in samples} | {step(x, b) for b in labels}
     assert len(losses) == 1
-
-
-def list_of(y):
-    import array
-
-    return array.array("q", y.tolist())
 
 
 @pytest.mark.parametrize(
@@ -247,7 +240,7 @@ def test_weights_survive_step_and_model():
 
 
 def test_a_state_dict_needs_a_compile():
-    with pytest.raises(RuntimeError, match="weights get their bytes at the first poolgrad.compile"):
+    with pytest.raises(RuntimeError, match="weights get their bytes at the first"):
         mlp(pg.nn).state_dict()
 
 
@@ -273,7 +266,7 @@ def test_load_state_dict_names_what_does_not_fit(before):
 def test_a_failed_load_changes_nothing():
     model, _ = compiled()
     before = np.array(model.state_dict()["0.weight"])
-    with pytest.raises(ValueError, match="2.bias"):
+    with pytest.raises(ValueError, match=r"2\.bias"):
         model.load_state_dict({"0.weight": before * 0, "2.bias": np.zeros(11)}, strict=False)
     assert np.array_equal(model.state_dict()["0.weight"], before)
 
@@ -397,7 +390,7 @@ def test_mistakes_in_models_are_named():
         def forward(self, x):
             return 3
 
-    with pytest.raises(TypeError, match="Wrong: forward.. answered a 'int', not a handle"):
+    with pytest.raises(TypeError, match=r"Wrong: forward\(\) answered a 'int', not a handle"):
         compiled(lambda nn: Wrong())
 
 
@@ -509,9 +502,13 @@ def test_optimizers_tell_their_settings():
 def test_an_interrupt_comes_between_steps():
     _, step = compiled()
     data = list(batches((16, 784), 5))
-    with pytest.raises(KeyboardInterrupt):
+
+    def train():
         for i, (x, y) in enumerate(data):
             if i == 2:
                 signal.raise_signal(signal.SIGINT)
             step(x, y)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
     assert np.isfinite(step(*data[0]))
