@@ -9,13 +9,21 @@ namespace poolgrad::python {
 /// buffers are released, during other people's exceptions.
 class KeepError {
  public:
-  KeepError() { PyErr_Fetch(&type_, &value_, &trace_); }
-  ~KeepError() { PyErr_Restore(type_, value_, trace_); }
+#if PY_VERSION_HEX >= 0x030C0000
+  KeepError() : error_(PyErr_GetRaisedException()) {}
+  ~KeepError() { PyErr_SetRaisedException(error_); }
+#else
+  KeepError() { PyErr_Fetch(&type_, &error_, &trace_); }
+  ~KeepError() { PyErr_Restore(type_, error_, trace_); }
+#endif
   KeepError(const KeepError&) = delete;
   KeepError& operator=(const KeepError&) = delete;
 
  private:
-  PyObject *type_ = nullptr, *value_ = nullptr, *trace_ = nullptr;
+  PyObject* error_ = nullptr;
+#if PY_VERSION_HEX < 0x030C0000
+  PyObject *type_ = nullptr, *trace_ = nullptr;
+#endif
 };
 
 /// The array as a capsule, versioned or not. Throws ExportError.

@@ -139,7 +139,9 @@ void bind_program(nb::module_& module) {
            "Whether a team of threads runs the entries: at any time, with the same bits.")
       .def("watch_peak", &Program::watch_peak)
       .def("measured_peak_bytes", &Program::measured_peak_bytes)
-      .def_prop_ro("plan", plan_of, "What lies in the arena, and how good the plan is.");
+      .def_prop_ro(
+          "plan", [](const Program& program) { return plan_of(program.blueprint()); },
+          "What lies in the arena, and how good the plan is.");
 
   module.def(
       "compile_graph",

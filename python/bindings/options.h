@@ -11,14 +11,14 @@ namespace poolgrad::python {
 /// option and for a value out of range.
 Options options_of(const nb::dict& arguments);
 
-/// A program's plan as numbers, rows and text, of its largest entry. It keeps nothing alive.
+/// A plan as numbers, rows and text, of its largest entry. It keeps nothing alive.
 struct PlanReport {
   std::size_t arena_bytes = 0, persistent_bytes = 0, scratch_bytes = 0;
   std::size_t lower_bound_bytes = 0, sum_bytes = 0, predicted_peak_bytes = 0;
   std::string memory, entry, text;
   std::vector<ReportRow> rows;
 };
-PlanReport plan_of(const Program& program);
+PlanReport plan_of(const Blueprint& blueprint);
 
 void bind_plan(nb::module_& module);
 

@@ -57,8 +57,7 @@ Options options_of(const nb::dict& arguments) {
   return options;
 }
 
-PlanReport plan_of(const Program& program) {
-  const Blueprint& blueprint = program.blueprint();
+PlanReport plan_of(const Blueprint& blueprint) {
   const Entry& largest = *std::ranges::max_element(
       blueprint.entries, {}, [](const Entry& entry) { return entry.plan.arena_bytes; });
   std::string lines = describe(blueprint, largest.name);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "handle.h"
+#include "lender.h"
 #include "memory/system.h"
 #include "options.h"
 #include "train/task.h"
@@ -57,15 +58,34 @@ Options complete(Options options, const nb::dict& arguments) {
   return options;
 }
 
+train::TaskSpec spec_of(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
+                        bool keep_gradients) {
+  const Shape shape = shape_of(batch);
+  if (shape.rank() < 2) {
+    throw ShapeError(text("compile: batch ", shape,
+                          " has no axis beside the first; give the whole shape, like (128, 784)"));
+  }
+  return {.model = [model](Graph&, Tensor x,
+                           bool training) { return nb::cast<Tensor>(model(x, training)); },
+          .sample = Shape(shape.extents().subspan(1)),
+          .batch = shape[0],
+          .optimizer = optimizer,
+          .minimize = {.keep_gradients = keep_gradients}};
+}
+
+/// Between two batches of many: Ctrl-C ends the call.
+void heed_signals() {
+  if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+
 class Step {
  public:
-  Step(const train::Model& model, const Shape& batch, const train::Optimizer& optimizer,
-       bool keep_gradients, const Step* previous, const nb::dict& arguments)
-      : spec_(spec_of(model, batch, optimizer, keep_gradients)), task_(train::make_task(spec_)) {
+  Step(train::TaskSpec spec, const Step* previous, nb::handle arena, const nb::dict& arguments)
+      : spec_(std::move(spec)), task_(train::make_task(spec_)) {
     Options options = complete(options_of(arguments), arguments);
     if (previous != nullptr) options.share = &*previous->program_;
-    program_.emplace(train::draft_task(spec_, task_, options));
-    if (previous != nullptr && !(previous->spec_.optimizer == optimizer)) forget_moments();
+    take(options, arena);
+    if (previous != nullptr && !(previous->spec_.optimizer == spec_.optimizer)) forget_moments();
     spec_.model = nullptr;  // a Python function: not needed again, and it may hold us
   }
 
@@ -85,6 +105,7 @@ class Step {
     double loss = 0.0, correct = 0.0;
     for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
       const std::int64_t count = std::min(spec_.batch, rows - begin);
+      heed_signals();
       const ArrayView some_labels = rows_of(labels, begin, count);
       run("evaluate", rows_of(samples, begin, count), &some_labels);
       const double mean = *program_->view(task_.test_loss).as<float>().data();
@@ -102,6 +123,7 @@ class Step {
     const ArrayView result = new_array({rows, logits.shape[1]}, logits.dtype);
     for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
       const std::int64_t count = std::min(spec_.batch, rows - begin);
+      heed_signals();
       run("predict", rows_of(samples, begin, count), nullptr);
       copy(rows_of(logits, 0, count), rows_of(result, begin, count));
     }
@@ -139,18 +161,24 @@ class Step {
   [[nodiscard]] Program& program() { return *program_; }
 
  private:
-  static train::TaskSpec spec_of(const train::Model& model, const Shape& batch,
-                                 const train::Optimizer& optimizer, bool keep_gradients) {
-    if (batch.rank() < 2) {
-      throw ShapeError(
-          text("compile: batch ", batch,
-               " has no axis beside the first; give the whole shape, like (128, 784)"));
+  void take(Options options, nb::handle arena) {
+    if (arena.is_none()) {
+      program_.emplace(train::draft_task(spec_, task_, options));
+      return;
     }
-    return {.model = model,
-            .sample = Shape(batch.extents().subspan(1)),
-            .batch = batch[0],
-            .optimizer = optimizer,
-            .minimize = {.keep_gradients = keep_gradients}};
+    if (options.memory != Memory::planned) {
+      throw ArgumentError("compile: an arena can be lent to planned memory only");
+    }
+    bool taken = false;
+    auto lender = std::make_unique<Lender>(array_of(arena, "arena"), &taken);
+    options.resource = lender.get();
+    try {
+      program_.emplace(train::draft_task(spec_, task_, options));
+    } catch (...) {
+      if (taken) (void)lender.release();  // gone with the arena
+      throw;
+    }
+    (void)lender.release();
   }
 
   std::int64_t same_rows(const ArrayView& samples, const ArrayView& labels,
@@ -189,17 +217,23 @@ class Step {
 
 void compile_step(Step* self, nb::callable model, nb::handle batch,
                   const train::Optimizer& optimizer, bool keep_gradients, nb::handle previous,
-                  const nb::kwargs& options) {
-  const train::Model build = [&model](Graph&, Tensor x, bool training) {
-    return nb::cast<Tensor>(model(x, training));
-  };
-  new (self) Step(build, shape_of(batch), optimizer, keep_gradients,
-                  previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), options);
+                  nb::handle arena, const nb::kwargs& options) {
+  new (self) Step(spec_of(std::move(model), batch, optimizer, keep_gradients),
+                  previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), arena, options);
+}
+
+PlanReport plan_step(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
+                     bool keep_gradients, const nb::kwargs& options) {
+  const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, keep_gradients);
+  const train::Task task = train::make_task(spec);
+  return plan_of(train::draft_task(spec, task, complete(options_of(options), options)));
 }
 
 }  // namespace
 
 void bind_step(nb::module_& module) {
+  module.def("plan_step", plan_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
+             "options"_a);
   nb::class_<Step>(
       module, "Step",
       "A model compiled into one arena: step(x, y) trains it by one batch.\n\n"
@@ -207,7 +241,7 @@ void bind_step(nb::module_& module) {
       "Dense float32 and int64 on 64 bytes\nare read where they lie, others are copied "
       "into the arena and converted. A batch may be shorter than the one compiled for.")
       .def("__init__", compile_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
-           "previous"_a.none(), "options"_a)
+           "previous"_a.none(), "arena"_a.none(), "options"_a)
       .def("__call__", &Step::train, "x"_a, "y"_a,
            nb::sig("def __call__(self, x: object, y: object) -> float"),
            "Trains by one batch; the loss before the update.")
@@ -220,7 +254,7 @@ void bind_step(nb::module_& module) {
       .def_prop_ro("accuracy", &Step::accuracy,
                    "Of the last training batch, before its update; NaN before the first.")
       .def_prop_ro(
-          "plan", [](Step& step) { return plan_of(step.program()); },
+          "plan", [](Step& step) { return plan_of(step.program().blueprint()); },
           "What lies in the arena, and how good the plan is.")
       .def_prop_ro("program", &Step::program, nb::rv_policy::reference_internal,
                    "The engine's program: its columns as flat tensors, its peak.")

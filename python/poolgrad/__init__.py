@@ -1,7 +1,7 @@
 """Neural networks trained inside one preallocated arena, shared without copying."""
 
 from . import models, nn, ops, optim
-from ._compile import compile
+from ._compile import compile, plan
 from ._poolgrad import (
     Graph,
     Handle,
@@ -32,5 +32,6 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "plan",
     "shares_memory",
 ]

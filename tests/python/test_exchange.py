@@ -27,6 +27,10 @@ def tensor():
     return result
 
 
+with open("/proc/self/maps") as maps:
+    SANITIZED = "libasan" in maps.read()
+
+
 def address(array):
     return array.__array_interface__["data"][0]
 
@@ -350,6 +354,7 @@ def test_views_keep_the_bytes_when_the_tensor_is_gone(tensor):
     del others
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory for a while")
 def test_nothing_is_left_behind():
     def megabytes():
         with open("/proc/self/statm") as file:
@@ -422,4 +427,4 @@ print(seconds)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert float(done.stdout) < 0.1
+    assert float(done.stdout) < (1.0 if SANITIZED else 0.1)

@@ -425,6 +425,52 @@ def test_the_plan_adds_up():
     assert "lower bound" in str(plan)
 
 
+def test_a_plan_is_known_before_there_is_an_arena():
+    model = cnn(pg.nn)
+    settings = {"optimizer": pg.optim.Adam(), "batch": (8, 1, 28, 28)}
+    before = pg.plan(model, **settings)
+    with pytest.raises(RuntimeError, match="weights get their bytes"):
+        model.state_dict()
+    after = pg.compile(model, **settings).plan
+    assert before.arena_bytes == after.arena_bytes
+    assert str(before) == str(after)
+
+
+def test_an_arena_can_be_lent():
+    settings = {"optimizer": pg.optim.Adam(), "batch": (16, 784), "threads": 1}
+    needed = pg.plan(mlp(pg.nn), **settings).arena_bytes
+    block = pg.empty(needed, "uint8")
+    model, other = mlp(pg.nn), mlp(pg.nn)
+    step, usual = pg.compile(model, arena=block, **settings), pg.compile(other, **settings)
+    for x, y in batches((16, 784), 3):
+        assert step(x, y) == usual(x, y)
+    weight = np.asarray(model.state_dict()["0.weight"])
+    assert pg.shares_memory(block, weight)
+
+    expected = weight.copy()
+    del step, model, block
+    gc.collect()
+    others = [pg.empty(needed, "uint8") for _ in range(20)]
+    assert np.array_equal(weight, expected)  # the view keeps the block
+    del others
+
+
+@pytest.mark.parametrize(
+    ("block", "error", "text"),
+    [
+        (lambda: pg.empty(1000, "uint8"), MemoryError, "the array lent has 1000; lend a larger"),
+        (lambda: np.zeros(2_000_001, np.uint8)[1:], ValueError, "does not begin on 64 bytes"),
+        (lambda: memoryview(bytes(2_000_000)), ValueError, "read-only or not dense"),
+        (lambda: 5, TypeError, "arena: 'int' has neither a buffer nor __dlpack__"),
+    ],
+)
+def test_an_arena_that_does_not_do_is_refused(block, error, text):
+    with pytest.raises(error, match=text):
+        compiled(arena=block())
+    with pytest.raises(ValueError, match="an arena can be lent to planned memory only"):
+        compiled(arena=pg.empty(1000, "uint8"), memory="pooled")
+
+
 def test_columns_are_one_flat_tensor():
     model, step = compiled(optimizer=pg.optim.SGD(momentum=0.9))
     flat = np.asarray(step.program.column("parameters"))

@@ -1,0 +1,42 @@
+// Lender: an array of the caller's as the block of an arena.
+#pragma once
+
+#include "bindings.h"
+#include "engine/error.h"
+#include "memory/resource.h"
+
+namespace poolgrad::python {
+
+/// A resource with one block to give. Programs may die before their exports, and nobody owns a
+/// resource: so it lives until the arena gives the block back, then lets go of the array and of
+/// itself.
+class Lender final : public memory::Resource {
+ public:
+  /// `taken` is told when somebody has the block; until then the maker must delete it.
+  Lender(ArrayView block, bool* taken) : block_(std::move(block)), taken_(taken) {
+    if (block_.read_only || !block_.row_major()) {
+      throw ArgumentError("arena: the array is read-only or not dense; lend a plain, writable one");
+    }
+    if (reinterpret_cast<std::uintptr_t>(block_.data) % memory::kAlignment != 0) {
+      throw ArgumentError(text("arena: the array does not begin on ", memory::kAlignment,
+                               " bytes; lend one that does, like poolgrad.empty(n, 'uint8')"));
+    }
+  }
+
+  [[nodiscard]] void* allocate_on(memory::Stream, std::size_t bytes, std::size_t) override {
+    if (bytes > block_.bytes()) {
+      throw memory::OutOfMemory(text("the array lent has ", block_.bytes(), "; lend a larger one"),
+                                bytes, 0, block_.bytes());
+    }
+    *std::exchange(taken_, &ignored_) = true;
+    return block_.data;
+  }
+  void deallocate_on(memory::Stream, void*, std::size_t, std::size_t) override { delete this; }
+
+ private:
+  ArrayView block_;
+  bool* taken_;
+  bool ignored_ = false;
+};
+
+}  // namespace poolgrad::python
