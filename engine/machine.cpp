@@ -1,13 +1,13 @@
 // Asks the processor, the libraries and the system.
 #include "engine/machine.h"
 
-#include <sched.h>
-
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <thread>
+
+#include <Eigen/Core>
+#include <sched.h>
 
 #include "engine/error.h"
 #ifdef POOLGRAD_ONEDNN

@@ -1,0 +1,16 @@
+// The subcommands, one file each. Each adds itself to the command line and runs when it was named.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace poolgrad::cli {
+
+/// What the process answers to its caller. 2 is for what CLI11 refuses, too.
+enum ExitCode : int { kSuccess = 0, kFailure = 1, kUsage = 2, kInterrupted = 130 };
+
+/// `exit_code` is set when the subcommand ends otherwise than well, and errors are thrown.
+void add_train(CLI::App& app, int& exit_code);
+void add_plan(CLI::App& app);
+void add_info(CLI::App& app);
+
+}  // namespace poolgrad::cli

@@ -1,0 +1,162 @@
+// From what was typed to what the engine is told.
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+
+#include "engine/machine.h"
+#include "models/cnn.h"
+#include "models/mlp.h"
+
+namespace poolgrad::cli {
+namespace {
+
+[[noreturn]] void refuse(const std::string& flag, const std::string& typed,
+                         const std::string& choices) {
+  throw ArgumentError(text(flag, ": no '", typed, "'; choose ", choices));
+}
+
+train::Model model_of(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
+  if (flags.model == "mlp") {
+    const std::vector<std::int64_t> hidden =
+        flags.hidden.empty() ? std::vector<std::int64_t>{128} : flags.hidden;
+    return models::mlp(sample.count(), hidden, classes, flags.seed);
+  }
+  if (flags.model != "cnn") refuse("--model", flags.model, "mlp or cnn");
+  if (!flags.hidden.empty())
+    throw ArgumentError("--hidden: the cnn has fixed widths; leave it out or take --model mlp");
+  if (sample.rank() != 3)
+    throw ArgumentError(
+        text("--model: the cnn needs images but samples are ", sample, "; take --model mlp"));
+  return models::cnn({sample[0], sample[1], sample[2]}, classes, flags.seed);
+}
+
+train::Optimizer optimizer_of(const PlanFlags& flags) {
+  const auto rate = static_cast<float>(flags.rate);
+  const auto decay = [&](double usual) {
+    return static_cast<float>(flags.weight_decay.value_or(usual));
+  };
+  if (flags.optimizer == "sgd") {
+    return train::Sgd{.rate = rate,
+                      .momentum = static_cast<float>(flags.momentum.value_or(0.0)),
+                      .weight_decay = decay(0.0),
+                      .nesterov = flags.nesterov};
+  }
+  if (flags.optimizer != "adam" && flags.optimizer != "adamw")
+    refuse("--optimizer", flags.optimizer, "sgd, adam or adamw");
+  if (flags.momentum || flags.nesterov) {
+    throw ArgumentError(text("--", flags.momentum ? "momentum" : "nesterov", ": ", flags.optimizer,
+                             " has none; leave it out or take --optimizer sgd"));
+  }
+  if (flags.optimizer == "adam") return train::Adam{.rate = rate, .weight_decay = decay(0.0)};
+  return train::AdamW{.rate = rate, .weight_decay = decay(1e-2)};
+}
+
+int chunks_of(const PlanFlags& flags) {
+  if (flags.chunks == "auto") return 0;
+  int chunks = 0;
+  const char* end = flags.chunks.data() + flags.chunks.size();
+  const auto [read, error] = std::from_chars(flags.chunks.data(), end, chunks);
+  if (error != std::errc() || read != end || chunks < 1)
+    refuse("--chunks", flags.chunks, "auto or a number above 0");
+  return chunks;
+}
+
+Memory memory_of(const PlanFlags& flags) {
+  for (const Memory memory : {Memory::planned, Memory::pooled, Memory::direct}) {
+    if (flags.memory == to_string(memory)) return memory;
+  }
+  refuse("--memory", flags.memory, "planned, pooled or direct");
+}
+
+}  // namespace
+
+std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
+  std::vector<CLI::Option*> all;
+  const auto add = [&](CLI::Option* option, const char* kind) {
+    option->type_name(kind);
+    all.push_back(option);
+    return option;
+  };
+  add(command.add_option("--model", flags.model, "mlp or cnn")->capture_default_str(), "NAME");
+  add(command.add_option("--hidden", flags.hidden, "widths of the mlp's hidden layers [128]")
+          ->delimiter(','),
+      "N,N,...");
+  add(command.add_option("--batch", flags.batch, "samples in a step")->capture_default_str(), "N");
+  add(command.add_option("--optimizer", flags.optimizer, "sgd, adam or adamw")
+          ->capture_default_str(),
+      "NAME");
+  add(command.add_option("--lr", flags.rate, "learning rate")->capture_default_str(), "X");
+  add(command.add_option("--momentum", flags.momentum, "of sgd [0]"), "X");
+  all.push_back(command.add_flag("--nesterov", flags.nesterov, "sgd looks ahead by its momentum"));
+  add(command.add_option("--weight-decay", flags.weight_decay,
+                         "pull of the weights to zero [0; adamw: 0.01]"),
+      "X");
+  add(command.add_option("--seed", flags.seed, "of first weights and order of samples")
+          ->capture_default_str(),
+      "N");
+  add(command.add_option("--threads", flags.threads, "members of the team [cores it may use]"),
+      "N");
+  add(command
+          .add_option("--chunks", flags.chunks, "goes in which a member takes its part of a batch")
+          ->capture_default_str(),
+      "N|auto");
+  add(command
+          .add_option("--memory", flags.memory,
+                      "planned (one arena), pooled, or direct (malloc for each tensor)")
+          ->capture_default_str(),
+      "MODE");
+  add(command.add_option("--memory-limit", flags.memory_limit,
+                         "refuse to take more, e.g. 512MiB or 2GB"),
+      "BYTES");
+  return all;
+}
+
+train::TaskSpec task_spec(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
+  const train::Optimizer optimizer = optimizer_of(flags);
+  train::check(optimizer);
+  return {.model = model_of(flags, sample, classes),
+          .sample = sample,
+          .batch = flags.batch,
+          .optimizer = optimizer};
+}
+
+Options program_options(const PlanFlags& flags) {
+  Options options;
+  options.threads = flags.threads.value_or(usable_cores());
+  options.chunks = chunks_of(flags);
+  options.memory = memory_of(flags);
+  if (!flags.memory_limit.empty())
+    options.memory_limit_bytes = parse_bytes(flags.memory_limit, "--memory-limit");
+  return options;
+}
+
+std::size_t parse_bytes(const std::string& typed, const std::string& flag) {
+  const auto wrong = [&](const char* why) {
+    return ArgumentError(
+        text(flag, ": '", typed, "' ", why, "; write bytes as 4096, 512MiB or 2GB"));
+  };
+  double value = 0;
+  const char* end = typed.data() + typed.size();
+  const auto [read, error] = std::from_chars(typed.data(), end, value);
+  if (error != std::errc()) throw wrong("is no number of bytes");
+  std::string unit;
+  for (const char c : std::string_view(read, end)) {
+    if (c != ' ') unit += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  if (!unit.empty() && unit.back() == 'b') unit.pop_back();
+  constexpr std::string_view kPrefixes = "kmgt";
+  if (!unit.empty()) {
+    const std::size_t power = kPrefixes.find(unit[0]);
+    const bool binary = unit.size() == 2 && unit[1] == 'i';
+    if (power == std::string_view::npos || (unit.size() > 1 && !binary))
+      throw wrong("has a unit that is none");
+    value *= std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+  }
+  if (!(value >= 1) || value >= 9e18) throw wrong("is outside 1 byte to 8 EiB");
+  return static_cast<std::size_t>(value);
+}
+
+}  // namespace poolgrad::cli

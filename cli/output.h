@@ -1,0 +1,27 @@
+// What the command prints: JSON lines, and the plan as text.
+#pragma once
+
+#include <iosfwd>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/compile.h"
+
+namespace poolgrad::cli {
+
+using Json = nlohmann::ordered_json;
+
+/// One object per line, flushed: whoever reads a pipe sees it at once.
+void print_line(std::ostream& out, const Json& object);
+
+/// {"event":"plan", "arena_bytes", "lower_bound_bytes", "sum_bytes", "persistent_bytes"}.
+[[nodiscard]] Json plan_event(const Blueprint& blueprint);
+
+/// The plan of entry "train" in a few lines, and what it holds for: instruction set and libraries.
+void print_plan(std::ostream& out, const Blueprint& blueprint);
+
+/// "1,234,567".
+[[nodiscard]] std::string grouped(std::size_t number);
+
+}  // namespace poolgrad::cli
