@@ -22,6 +22,14 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
                     bytes);
 }
 
+/// mimalloc before 2.1 and libstdc++'s pools before GCC 15 do so for some sizes.
+[[noreturn]] void fail_off(const char* who, std::size_t bytes, std::size_t alignment) {
+  throw OutOfMemory(std::string(who) + " was asked for " + std::to_string(bytes) + " bytes on " +
+                        std::to_string(alignment) +
+                        " and gave an address off that alignment; use another allocator",
+                    bytes);
+}
+
 /// Whole pages for `bytes`, at least one. 0 when there are no such numbers.
 std::size_t page_bytes(std::size_t bytes) {
   return checked_aligned(std::max<std::size_t>(bytes, 1), kPage).value_or(0);
@@ -33,7 +41,9 @@ void* HostResource::allocate_on(Stream, std::size_t bytes, std::size_t alignment
   void* data = nullptr;
   const std::size_t wanted = std::max<std::size_t>(bytes, 1);
   if (::posix_memalign(&data, std::max(alignment, sizeof(void*)), wanted) != 0) fail("host", bytes);
-  return data;
+  if (address(data) % alignment == 0) return data;
+  std::free(data);
+  fail_off("host: malloc", bytes, alignment);
 }
 
 void HostResource::deallocate_on(Stream, void* data, std::size_t, std::size_t) { std::free(data); }
@@ -61,14 +71,17 @@ void HugePageResource::deallocate_on(Stream, void* data, std::size_t bytes, std:
   ::munmap(data, page_bytes(bytes));
 }
 
+// Some allocators confuse themselves when zero bytes come back (jemalloc behind the standard's).
 void* Borrowed::allocate_on(Stream, std::size_t bytes, std::size_t alignment) {
-  void* data = upstream_->allocate(bytes, alignment);
+  const std::size_t wanted = std::max<std::size_t>(bytes, 1);
+  void* data = upstream_->allocate(wanted, alignment);
   if (address(data) % alignment == 0) return data;
-  upstream_->deallocate(data, bytes, alignment);
-  throw OutOfMemory("borrowed: asked for " + std::to_string(bytes) + " bytes on " +
-                        std::to_string(alignment) +
-                        ", the resource gave an address off that alignment; borrow another",
-                    bytes);
+  upstream_->deallocate(data, wanted, alignment);
+  fail_off("borrowed: the resource", bytes, alignment);
+}
+
+void Borrowed::deallocate_on(Stream, void* data, std::size_t bytes, std::size_t alignment) {
+  upstream_->deallocate(data, std::max<std::size_t>(bytes, 1), alignment);
 }
 
 }  // namespace poolgrad::memory

@@ -106,9 +106,7 @@ class Borrowed final : public Resource {
       : upstream_(upstream) {}
 
   [[nodiscard]] void* allocate_on(Stream stream, std::size_t bytes, std::size_t alignment) override;
-  void deallocate_on(Stream, void* data, std::size_t bytes, std::size_t alignment) override {
-    upstream_->deallocate(data, bytes, alignment);
-  }
+  void deallocate_on(Stream stream, void* data, std::size_t bytes, std::size_t alignment) override;
 
  private:
   std::pmr::memory_resource* upstream_;

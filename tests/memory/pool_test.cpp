@@ -32,6 +32,21 @@ TEST_CASE("pool: the smallest free block that fits is taken") {
   CHECK(pool.allocate(1500, 64) == blocks[4]);
 }
 
+TEST_CASE("pool: it is taken among sizes that nearly fit, too") {
+  HostResource host;
+  Pool pool(host, {.initial_bytes = std::size_t{1} << 20U});
+  std::vector<void*> blocks;
+  for (std::size_t granules = 64; granules < 68; ++granules) {  // all in one bin
+    blocks.push_back(pool.allocate(granules * 64, 64));
+    static_cast<void>(pool.allocate(64, 64));
+  }
+  for (const std::size_t i : {1U, 3U, 0U, 2U}) pool.deallocate(blocks[i], 0, 64);
+  CHECK(pool.allocate(std::size_t{66} * 64, 64) == blocks[2]);
+  CHECK(pool.allocate(std::size_t{64} * 64, 64) == blocks[0]);
+  CHECK(pool.allocate(std::size_t{64} * 64, 64) == blocks[1]);
+  CHECK(pool.allocate(std::size_t{67} * 64, 64) == blocks[3]);
+}
+
 TEST_CASE("pool: freed neighbours become one block, in whatever order they come") {
   HostResource host;
   for (unsigned seed = 0; seed < 20; ++seed) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory_resource>
@@ -236,12 +237,30 @@ TEST_CASE("resource: a borrowed one that misses the alignment is told so") {
   } askew;
   Borrowed borrowed(&askew);
   CHECK_THROWS_WITH_AS(static_cast<void>(borrowed.allocate(96, 64)),
-                       "borrowed: asked for 96 bytes on 64, the resource gave an address off that "
-                       "alignment; borrow another",
+                       "borrowed: the resource was asked for 96 bytes on 64 and gave an address "
+                       "off that alignment; use another allocator",
                        OutOfMemory);
   CHECK(askew.live == 0);
   void* const data = borrowed.allocate(96, 16);
   borrowed.deallocate(data, 96, 16);
+}
+
+/// Bytes of address space that this process has.
+std::size_t mapped_bytes() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * 4096;
+}
+
+TEST_CASE("resource: huge pages leave nothing mapped behind") {
+  HugePageResource pages;
+  const std::size_t before = mapped_bytes();
+  for (int i = 0; i < 100; ++i) {
+    for (const std::size_t alignment : {std::size_t{64}, std::size_t{8} << 20U}) {
+      pages.deallocate(pages.allocate(3'000'000, alignment), 3'000'000, alignment);
+    }
+  }
+  CHECK(mapped_bytes() < before + (std::size_t{1} << 20U));
 }
 
 TEST_CASE("resource: the host's refusal says how much was asked for") {
