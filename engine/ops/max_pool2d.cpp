@@ -1,8 +1,8 @@
 // max_pool2d: values, and as a second output the winner of each window as a u8: what backward needs
 // of x, a quarter of a byte per element instead of four. Images are channels-last.
 //
-// relu and the maximum change places without changing a bit, so a ReLU before the pool is done by it: dead
-// windows have no winner, and neither x nor y is kept for backward.
+// relu and the maximum change places without changing a bit, so a ReLU before the pool is done by
+// it: dead windows have no winner, and neither x nor y is kept for backward.
 #include <algorithm>
 
 #include "engine/backend/loops.h"
@@ -11,7 +11,7 @@
 namespace poolgrad {
 namespace {
 
-constexpr std::int32_t kLargest = 16;   // 16 · 16 winners fit in a u8
+constexpr std::int32_t kLargest = 16;    // 16 · 16 winners fit in a u8
 constexpr std::uint8_t kNoWinner = 255;  // of a window that the fused ReLU has cut off
 
 struct MaxPool2d {
@@ -20,47 +20,74 @@ struct MaxPool2d {
   bool operator==(const MaxPool2d&) const = default;
 };
 
-// ---- kernels: kLanes neighbouring channels of one window, whose winners stay in registers
+// ---- kernels: loops over the channels of one window, which are neighbours
 
-template <int kLanes, bool kRelu>
-[[gnu::always_inline]] inline void pool_lanes(const float* x, const Windows& s, const Window& v,
-                                              float* y, std::uint8_t* winner) {
-  float value[kLanes];
-  std::int32_t at[kLanes];
-  const float* first = x + (v.row * s.w + v.column) * s.c;
-  for (int i = 0; i < kLanes; ++i) {
-    value[i] = first[i];
-    at[i] = static_cast<std::int32_t>(v.first_h * s.size_w + v.first_w);
+/// Whether `next` takes the place of `best`: of equal values the first wins, NaN always, as in
+/// PyTorch.
+[[gnu::always_inline]] inline bool wins(float next, float best) {
+  return (next > best) | (next != next);
+}
+
+/// Windows of 2 by 2, all four values at once.
+template <bool kRelu>
+[[gnu::always_inline]] inline void pool_2x2(const float* __restrict upper,
+                                            const float* __restrict lower, std::int64_t channels,
+                                            float* __restrict y, std::uint8_t* __restrict winner) {
+  for (std::int64_t i = 0; i < channels; ++i) {
+    float best = upper[i];
+    std::int32_t at = 0;
+    const float others[3] = {upper[channels + i], lower[i], lower[channels + i]};
+    for (std::int32_t k = 0; k < 3; ++k) {
+      const bool better = wins(others[k], best);
+      at = better ? k + 1 : at;
+      best = better ? others[k] : best;
+    }
+    if (kRelu) {
+      at = best > 0.0F ? at : kNoWinner;
+      best = best < 0.0F ? 0.0F : best;
+    }
+    y[i] = best;
+    winner[i] = static_cast<std::uint8_t>(at);
   }
+}
+
+template <bool kRelu>
+[[gnu::always_inline]] inline void pool_any(const float* x, const Windows& s, const Window& v,
+                                            float* __restrict y, std::uint8_t* __restrict winner) {
+  const auto first = static_cast<std::uint8_t>(v.first_h * s.size_w + v.first_w);
+  std::copy_n(x + (v.row * s.w + v.column) * s.c, s.c, y);
+  std::fill_n(winner, s.c, first);
   for (std::int64_t row = v.row; row < v.row_end; ++row) {
-    auto place = static_cast<std::int32_t>((v.first_h + row - v.row) * s.size_w + v.first_w);
-    for (std::int64_t column = v.column; column < v.column_end; ++column, ++place) {
-      const float* from = x + (row * s.w + column) * s.c;
-      for (int i = 0; i < kLanes; ++i) {
-        const bool wins = from[i] > value[i] || from[i] != from[i];  // NaN stays, as in PyTorch
-        at[i] = wins ? place : at[i];
-        value[i] = wins ? from[i] : value[i];
+    for (std::int64_t column = v.column; column < v.column_end; ++column) {
+      const float* __restrict from = x + (row * s.w + column) * s.c;
+      const auto place = static_cast<std::uint8_t>((v.first_h + row - v.row) * s.size_w +
+                                                   v.first_w + column - v.column);
+      for (std::int64_t i = 0; i < s.c; ++i) {
+        const bool better = wins(from[i], y[i]);
+        winner[i] = better ? place : winner[i];
+        y[i] = better ? from[i] : y[i];
       }
     }
   }
-  for (int i = 0; i < kLanes; ++i) {
-    const bool dead = kRelu && !(value[i] > 0.0F);
-    y[i] = dead && value[i] < 0.0F ? 0.0F : value[i];
-    winner[i] = static_cast<std::uint8_t>(dead ? kNoWinner : at[i]);
+  for (std::int64_t i = 0; kRelu && i < s.c; ++i) {
+    winner[i] = y[i] > 0.0F ? winner[i] : kNoWinner;
+    y[i] = y[i] < 0.0F ? 0.0F : y[i];
   }
 }
 
 template <bool kRelu>
 [[gnu::always_inline]] inline void pool_all(const Windows& s, const float* x, float* y,
                                             std::uint8_t* winner) {
+  const bool twos = s.tile() && s.size_h == 2 && s.size_w == 2;
   for (std::int64_t image = 0; image < s.n; ++image, x += s.h * s.w * s.c) {
     for (std::int64_t oy = 0; oy < s.oh; ++oy) {
       for (std::int64_t ox = 0; ox < s.ow; ++ox, y += s.c, winner += s.c) {
-        const Window v(s, oy, ox);
-        std::int64_t i = 0;
-        for (; i + 16 <= s.c; i += 16) pool_lanes<16, kRelu>(x + i, s, v, y + i, winner + i);
-        for (; i + 4 <= s.c; i += 4) pool_lanes<4, kRelu>(x + i, s, v, y + i, winner + i);
-        for (; i < s.c; ++i) pool_lanes<1, kRelu>(x + i, s, v, y + i, winner + i);
+        if (twos) {
+          const float* upper = x + (2 * oy * s.w + 2 * ox) * s.c;
+          pool_2x2<kRelu>(upper, upper + s.w * s.c, s.c, y, winner);
+        } else {
+          pool_any<kRelu>(x, s, Window(s, oy, ox), y, winner);
+        }
       }
     }
   }
@@ -77,27 +104,6 @@ void pool_relu(const Windows& s, const float* x, float* y, std::uint8_t* winner)
 }
 
 /// kAdd: windows overlap, so dx holds what the ones before have put there.
-template <int kLanes, bool kAdd>
-[[gnu::always_inline]] inline void unpool_lanes(const float* dy, const std::uint8_t* winner,
-                                                const Windows& s, const Window& v, float* dx) {
-  float value[kLanes];
-  std::int32_t at[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    value[i] = dy[i];
-    at[i] = winner[i];
-  }
-  for (std::int64_t row = v.row; row < v.row_end; ++row) {
-    auto place = static_cast<std::int32_t>((v.first_h + row - v.row) * s.size_w + v.first_w);
-    for (std::int64_t column = v.column; column < v.column_end; ++column, ++place) {
-      float* to = dx + (row * s.w + column) * s.c;
-      for (int i = 0; i < kLanes; ++i) {
-        const float share = at[i] == place ? value[i] : 0.0F;
-        to[i] = kAdd ? to[i] + share : share;
-      }
-    }
-  }
-}
-
 template <bool kAdd>
 [[gnu::always_inline]] inline void unpool_all(const Windows& s, const float* dy,
                                               const std::uint8_t* winner, float* dx) {
@@ -105,10 +111,17 @@ template <bool kAdd>
     for (std::int64_t oy = 0; oy < s.oh; ++oy) {
       for (std::int64_t ox = 0; ox < s.ow; ++ox, dy += s.c, winner += s.c) {
         const Window v(s, oy, ox);
-        std::int64_t i = 0;
-        for (; i + 16 <= s.c; i += 16) unpool_lanes<16, kAdd>(dy + i, winner + i, s, v, dx + i);
-        for (; i + 4 <= s.c; i += 4) unpool_lanes<4, kAdd>(dy + i, winner + i, s, v, dx + i);
-        for (; i < s.c; ++i) unpool_lanes<1, kAdd>(dy + i, winner + i, s, v, dx + i);
+        for (std::int64_t row = v.row; row < v.row_end; ++row) {
+          for (std::int64_t column = v.column; column < v.column_end; ++column) {
+            float* __restrict to = dx + (row * s.w + column) * s.c;
+            const auto place = static_cast<std::uint8_t>((v.first_h + row - v.row) * s.size_w +
+                                                         v.first_w + column - v.column);
+            for (std::int64_t i = 0; i < s.c; ++i) {
+              const float share = winner[i] == place ? dy[i] : 0.0F;
+              to[i] = kAdd ? to[i] + share : share;
+            }
+          }
+        }
       }
     }
   }
@@ -124,7 +137,8 @@ void unpool(const Windows& s, const float* dy, const std::uint8_t* winner, float
 // ---- definitions
 
 std::vector<Spec> max_pool2d_infer(const Site& site) {
-  const Shape y = pooled("max_pool2d", site.inputs[0], site.attributes.as<MaxPool2d>().pool, kLargest);
+  const Shape y =
+      pooled("max_pool2d", site.inputs[0], site.attributes.as<MaxPool2d>().pool, kLargest);
   const Layout layout = site.inputs[0].layout;
   return {{y, DType::f32, layout}, {y, DType::u8, layout}};
 }
