@@ -7,11 +7,12 @@ import argparse
 import json
 import sys
 
+import export
 import machine
 import pool_vs_naive
 import step_time
 
-BENCHES = {"pool_vs_naive": pool_vs_naive, "step_time": step_time}
+BENCHES = {"pool_vs_naive": pool_vs_naive, "step_time": step_time, "export": export}
 
 
 def main():
