@@ -8,7 +8,8 @@
 namespace poolgrad::memory {
 
 /// Calls of malloc, calloc, realloc, the aligned ones and operator new through them, and of mmap.
-/// Library: made while the calling thread was marked with InLibrary. Ours: all others.
+/// Library: made while the calling thread was marked with InLibrary. Ours: all others. An allocator
+/// that is preloaded may bring its own operator new; that one is not seen.
 struct AllocationCounts {
   std::size_t ours = 0;
   std::size_t library = 0;

@@ -33,8 +33,9 @@ struct PoolStatistics {
   }
 };
 
-/// Slabs from `upstream`, cut into blocks: the smallest free block that fits is taken (the lowest
-/// address among equals), what is left of it stays free, and freed neighbours become one block.
+/// Slabs from `upstream`, cut into blocks: the smallest free block that fits is taken (among
+/// equals the one freed last), what is left of it stays free, and freed neighbours become one
+/// block.
 ///
 /// Blocks begin on 64 bytes or more. Once it has grown to what a repeated pattern needs, the pool
 /// calls neither upstream nor the heap. Safe to call from several threads (one lock).

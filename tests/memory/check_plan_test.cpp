@@ -6,7 +6,7 @@
 #include <doctest/doctest.h>
 
 #include "memory/plan.h"
-#include "random_requests.h"
+#include "tests/memory/random_requests.h"
 
 namespace poolgrad::memory {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-#include "random_requests.h"
+#include "tests/memory/random_requests.h"
 
 namespace poolgrad::memory {
 namespace {

@@ -13,7 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "memory/plan_file.h"
-#include "random_requests.h"
+#include "tests/memory/random_requests.h"
 
 namespace poolgrad::memory {
 namespace {
