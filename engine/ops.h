@@ -65,6 +65,26 @@ Tensor avg_pool2d(Tensor x, const Pool2d& settings = {});
 /// [n, c, h, w] -> [n, c, 1, 1], the mean of each channel.
 Tensor global_avg_pool2d(Tensor x);
 
+// ---- normalization, by the statistics of each channel
+
+struct BatchNorm {
+  double epsilon = 1e-5, momentum = 0.1;  // added to the variance; share of a new batch
+  bool operator==(const BatchNorm&) const = default;
+};
+/// mean [c], variance [c] and how many batches they have seen, [] i64; all persistent.
+struct RunningStatistics {
+  Tensor mean{}, variance{}, batches{};
+};
+/// As PyTorch's batch_norm in training: x [n, c, h, w], weight [c], bias [c] -> [n, c, h, w]. Mean
+/// and variance are those of the first rows() rows; in others y is 0. Running statistics, which may
+/// be empty, are moved by whatever entry needs y. One value per channel is a ShapeError, and an
+/// ArgumentError of run() where only a batch is so short.
+Tensor batch_norm(Tensor x, Tensor weight, Tensor bias, const RunningStatistics& running = {},
+                  const BatchNorm& settings = {});
+/// The same with mean and variance that are given, in all rows. No gradient.
+Tensor batch_norm_fixed(Tensor x, Tensor weight, Tensor bias, const RunningStatistics& running,
+                        const BatchNorm& settings = {});
+
 // ---- losses and measures, over the first rows() rows
 
 enum class Reduction : std::uint8_t { mean, sum };

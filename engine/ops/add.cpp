@@ -5,7 +5,9 @@
 namespace poolgrad {
 namespace {
 
-bool adds_up(DType dtype) { return dtype == DType::f32 || dtype == DType::i64; }
+bool adds_up(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i64;
+}
 
 std::vector<Spec> add_infer(const Site& site) {
   const Spec &left = site.inputs[0], &right = site.inputs[1];
@@ -15,19 +17,23 @@ std::vector<Spec> add_infer(const Site& site) {
   }
   if (left.dtype != right.dtype || !adds_up(left.dtype)) {
     throw ShapeError(text("add: left is ", left.dtype, " and right is ", right.dtype,
-                          "; kernels add float32 to float32 and int64 to int64"));
+                          "; kernels add equal dtypes, float32, float64 or int64"));
   }
   return {left};
 }
 
+/// Of counts and statistics, which are few.
+template <typename T>
+Kernel add_few(std::int64_t count) {
+  return {[count](const Args& a) {
+    for (std::int64_t i = 0; i < count; ++i) a.out<T>()[i] = a.in<T>(0)[i] + a.in<T>(1)[i];
+  }};
+}
+
 Kernel add_cpu(const Site& site) {
   const std::int64_t count = site.outputs[0].shape.count();
-  if (site.inputs[0].dtype == DType::i64) {
-    return {[count](const Args& a) {
-      const std::int64_t *left = a.in<std::int64_t>(0), *right = a.in<std::int64_t>(1);
-      for (std::int64_t i = 0; i < count; ++i) a.out<std::int64_t>()[i] = left[i] + right[i];
-    }};
-  }
+  if (site.inputs[0].dtype == DType::i64) return add_few<std::int64_t>(count);
+  if (site.inputs[0].dtype == DType::f64) return add_few<double>(count);
   return {[count](const Args& a) {
     loops::add(a.in<float>(0), a.in<float>(1), a.out<float>(), count);
   }};
