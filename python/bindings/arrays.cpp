@@ -2,11 +2,11 @@
 #include <array>
 #include <cstring>
 
-#include "bindings.h"
-#include "capsule.h"
 #include "engine/error.h"
 #include "interop/dlpack.h"
 #include "memory/arena.h"
+#include "python/bindings/bindings.h"
+#include "python/bindings/capsule.h"
 
 namespace poolgrad::python {
 namespace {

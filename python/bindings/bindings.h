@@ -1,8 +1,6 @@
 // What the binding files share: one function per C++ folder, and Python objects as arrays.
 #pragma once
 
-#include <string_view>
-
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
@@ -27,8 +25,7 @@ void bind_models(nb::module_& module);
 void bind_optimizers(nb::module_& module);
 void bind_step(nb::module_& module);
 
-/// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer, or one
-/// with
+/// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer or with
 /// __dlpack__. `name` begins the message: a TypeError for objects of another kind, ExportError
 /// where the bytes cannot be lent or their dtype is unknown.
 ArrayView array_of(nb::handle object, std::string_view name);
@@ -39,8 +36,7 @@ ArrayView new_array(const Shape& shape, DType dtype);
 /// The values of `array`, row-major, in an arena of their own.
 ArrayView clone(const ArrayView& array);
 
-/// "float32", "int64", ... NumPy's and torch's dtypes of that name. Throws
-/// ArgumentError.
+/// "float32", "int64", ... or NumPy's and torch's dtypes of that name. Throws ArgumentError.
 DType dtype_of(nb::handle name);
 
 /// 0.001, not 0.0010000000474974513: the shortest number that is this float.

@@ -1,5 +1,5 @@
 // Capsules: who owns the tensor in one is told by its name alone.
-#include "capsule.h"
+#include "python/bindings/capsule.h"
 
 #include <dlpack/dlpack.h>
 

@@ -1,7 +1,7 @@
 // DLPack's managed tensors in Python's capsules, both ways.
 #pragma once
 
-#include "bindings.h"
+#include "python/bindings/bindings.h"
 
 namespace poolgrad::python {
 

@@ -4,8 +4,8 @@
 
 #include "engine/autograd.h"
 #include "engine/program.h"
-#include "handle.h"
-#include "options.h"
+#include "python/bindings/handle.h"
+#include "python/bindings/options.h"
 
 namespace poolgrad::python {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "bindings.h"
 #include "engine/graph.h"
+#include "python/bindings/bindings.h"
 
 namespace poolgrad::python {
 

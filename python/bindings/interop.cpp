@@ -1,12 +1,10 @@
 // poolgrad.Tensor: an ArrayView with everything by which other libraries open it: DLPack, Python's
 // buffer protocol, __array__. It has no arithmetic.
-#include <algorithm>
-#include <cstring>
 
-#include "bindings.h"
-#include "capsule.h"
 #include "engine/error.h"
 #include "interop/dlpack.h"
+#include "python/bindings/bindings.h"
+#include "python/bindings/capsule.h"
 
 namespace poolgrad::python {
 namespace {

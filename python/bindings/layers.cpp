@@ -1,10 +1,9 @@
-// What poolgrad.nn's modules are made of: the C++ layers as functions. Trees and names are
-// Python's.
+// What poolgrad.nn's modules are made of: the C++ layers as functions. The tree is Python's.
 #include <memory>
 
-#include "handle.h"
 #include "layers/conv2d.h"
 #include "layers/linear.h"
+#include "python/bindings/handle.h"
 
 namespace poolgrad::python {
 namespace {

@@ -1,15 +1,15 @@
 // Lender: an array of the caller's as the block of an arena.
 #pragma once
 
-#include "bindings.h"
 #include "engine/error.h"
 #include "memory/resource.h"
+#include "python/bindings/bindings.h"
 
 namespace poolgrad::python {
 
-/// A resource with one block to give. Programs may die before their exports, and nobody owns a
-/// resource: so it lives until the arena gives the block back, then lets go of the array and of
-/// itself.
+/// A resource with one block to give. Exports may outlive the program, and an arena does not own
+/// its resource: so this one lives until it is given its block back, then lets go of the array and
+/// dies.
 class Lender final : public memory::Resource {
  public:
   /// `taken` is told when somebody has the block; until then the maker must delete it.

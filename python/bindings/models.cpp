@@ -1,7 +1,7 @@
 // poolgrad.models: the C++ models as functions of a handle.
-#include "handle.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
+#include "python/bindings/handle.h"
 
 namespace poolgrad::python {
 namespace {

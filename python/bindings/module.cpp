@@ -1,6 +1,6 @@
 // The extension: its parts in the order of the folders, and which error becomes which exception.
-#include "bindings.h"
 #include "engine/error.h"
+#include "python/bindings/bindings.h"
 
 namespace poolgrad::python {
 namespace {

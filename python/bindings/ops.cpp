@@ -1,7 +1,7 @@
 // poolgrad.ops: one line per op, under its C++ name.
 #include "engine/ops.h"
 
-#include "handle.h"
+#include "python/bindings/handle.h"
 
 namespace poolgrad::python {
 namespace {

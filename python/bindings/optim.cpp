@@ -2,8 +2,8 @@
 #include <charconv>
 #include <cstdlib>
 
-#include "bindings.h"
 #include "engine/error.h"
+#include "python/bindings/bindings.h"
 #include "train/optimizer.h"
 
 namespace poolgrad::python {

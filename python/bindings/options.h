@@ -1,9 +1,9 @@
 // What compile() and compile_graph() have in common: their options, and the plan they answer with.
 #pragma once
 
-#include "bindings.h"
 #include "engine/program.h"
 #include "engine/report.h"
+#include "python/bindings/bindings.h"
 
 namespace poolgrad::python {
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
-#include "options.h"
+#include "python/bindings/options.h"
 
 namespace poolgrad::python {
 namespace {

@@ -1,21 +1,18 @@
-// Step: a model compiled into one arena. It trains, measures and predicts; what is fed stays the
-// caller's.
+// Step: a model compiled into one arena. It trains, measures and predicts.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <thread>
 
-#include "handle.h"
-#include "lender.h"
 #include "memory/system.h"
-#include "options.h"
+#include "python/bindings/handle.h"
+#include "python/bindings/lender.h"
+#include "python/bindings/options.h"
 #include "train/task.h"
 
 namespace poolgrad::python {
 namespace {
 
-/// What is fed must be as large as its slot, but for the first axis: up to `most` rows, 0 for any
-/// number.
+/// Arrays are as large as their slot but for the first axis: at most `most` rows, 0: any number.
 std::int64_t checked_rows(const ArrayView& array, const Shape& slot, std::string_view name,
                           std::int64_t most) {
   Shape fits = slot;
@@ -194,19 +191,17 @@ class Step {
     program_->run(entry, std::span(feeds, labels != nullptr ? 2 : 1));
   }
 
-  /// Another optimizer begins anew, as if there had been no step before: moments, counters and
-  /// rate.
+  /// Another optimizer begins as if there had been no step before.
   void forget_moments() {
-    const TensorTable& tensors = program_->blueprint().tensors;
-    for (int id = 0; id < tensors.size(); ++id) {
-      const std::string& column = tensors.column[static_cast<std::size_t>(id)];
-      if (column.empty() || column == "parameters" || column == "inputs" || column == "kept" ||
-          column == "settings")
-        continue;
-      const ArrayView view = program_->view({task_.graph.get(), id});
-      std::fill_n(static_cast<std::byte*>(view.data), view.bytes(), std::byte{0});
+    zero(task_.graph->step());
+    for (const char* column : {"momentum", "adam.first", "adam.second"}) {
+      for (const Tensor& moment : task_.graph->column(column)) zero(moment);
     }
-    set_rate(std::visit([](const auto& settings) { return settings.rate; }, spec_.optimizer));
+  }
+
+  void zero(const Tensor& tensor) {
+    const ArrayView view = program_->view(tensor);
+    std::fill_n(static_cast<std::byte*>(view.data), view.bytes(), std::byte{0});
   }
 
   train::TaskSpec spec_;
