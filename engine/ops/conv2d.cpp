@@ -111,12 +111,15 @@ Kernel conv2d_weights_cpu(const Site& site) {
   return kernel ? *kernel : weights_unfolded(p, kAdd);
 }
 
+constexpr auto kRowMajor = Layout::row_major, kChannelsLast = Layout::channels_last;
+
 template <bool kBias>  // dweight, perhaps dbias, x, dy -> dweight, perhaps dbias
 constexpr OpDef kConv2dWeightsAdd{
     .name = kBias ? "conv2d_weights_bias_add" : "conv2d_weights_add",
     .infer = [](const Site& site) -> std::vector<Spec> {
       return {site.inputs.begin(), site.inputs.begin() + (kBias ? 2 : 1)};
     },
+    .wants = {kRowMajor, kBias ? kRowMajor : kChannelsLast, kChannelsLast, kChannelsLast},
     .updates = kBias ? 2 : 1,
     .cpu = conv2d_weights_cpu<kBias, true>,
 };

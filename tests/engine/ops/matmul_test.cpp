@@ -15,6 +15,8 @@ using testing::Evaluation, testing::Value;
 struct Size {
   std::int64_t m, n, k;
 };
+std::string to_string(const Size& size) { return text(size.m, " x ", size.n, " x ", size.k); }
+
 // Vectors, odd sizes, and products large enough for oneDNN and for several blocks of Eigen.
 const std::vector<Size> kSizes{{1, 1, 1},    {1, 7, 3},     {5, 1, 9},      {3, 4, 5},
                                {17, 33, 29}, {64, 10, 128}, {130, 70, 300}, {300, 260, 520}};
@@ -38,10 +40,11 @@ Value expected(const Value& left, const Value& right, bool transpose, const Valu
 }
 
 TEST_CASE("matmul: agrees with sums in f64, transposed or not, with and without bias") {
-  for (const auto& [m, n, k] : kSizes) {
+  for (const Size& size : kSizes) {
     for (const bool transpose : {false, true}) {
       for (const bool with_bias : {false, true}) {
-        CAPTURE(text(m, " x ", n, " x ", k, " ", transpose, with_bias));
+        CAPTURE(text(size, " ", transpose, with_bias));
+        const auto [m, n, k] = size;
         Graph graph;
         const Shape stored = transpose ? Shape{n, k} : Shape{k, n};
         const Tensor left = graph.input({{m, k}}, "left"), right = graph.input({stored}, "right");
@@ -63,8 +66,9 @@ TEST_CASE("matmul: backward agrees with central differences in every operand") {
   const auto product = [](std::span<const Tensor> x) { return matmul(x[0], x[1]); };
   const auto transposed = [](std::span<const Tensor> x) { return matmul(x[0], x[1], x[2], true); };
   const auto layer = [](std::span<const Tensor> x) { return linear(x[0], x[1]); };
-  for (const auto& [m, n, k] : std::vector<Size>{{1, 1, 1}, {4, 3, 5}, {33, 17, 20}}) {
-    CAPTURE(text(m, " x ", n, " x ", k));
+  for (const Size& size : std::vector<Size>{{1, 1, 1}, {4, 3, 5}, {33, 17, 20}}) {
+    CAPTURE(to_string(size));
+    const auto [m, n, k] = size;
     CHECK(testing::gradient_gap(product, {{m, k}, {k, n}}, 1, 0.01F) < 1e-3);
     CHECK(testing::gradient_gap(transposed, {{m, k}, {n, k}, {n}}, 2, 0.01F) < 1e-3);
     CHECK(testing::gradient_gap(layer, {{m, k}, {n, k}}, 3, 0.01F) < 1e-3);
@@ -82,8 +86,9 @@ Value transposed(const Value& value) {
 }
 
 TEST_CASE("matmul: gradients agree with sums in f64") {
-  for (const auto& [m, n, k] : kSizes) {
-    CAPTURE(text(m, " x ", n, " x ", k));
+  for (const Size& size : kSizes) {
+    CAPTURE(to_string(size));
+    const auto [m, n, k] = size;
     Graph graph;
     const Tensor x = graph.parameter({m, k}, {}, "x"), w = graph.parameter({n, k}, {}, "w"),
                  b = graph.parameter({n}, {}, "b");
@@ -132,8 +137,9 @@ TEST_CASE("matmul: gradients of gradients' products have gradients too") {
 }
 
 TEST_CASE("matmul: with its ReLU fused it gives the same values and gradients") {
-  for (const auto& [m, n, k] : kSizes) {
-    CAPTURE(text(m, " x ", n, " x ", k));
+  for (const Size& size : kSizes) {
+    CAPTURE(to_string(size));
+    const auto [m, n, k] = size;
     std::vector<std::vector<Value>> results;
     for (const bool fuse : {false, true}) {
       Graph graph;
