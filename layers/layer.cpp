@@ -1,18 +1,37 @@
-// Finding a layer's parameters again, and layers in a row.
+// Finding what a layer has learnt again, and layers in a row.
 #include "layers/layer.h"
 
 namespace poolgrad::layers {
 
-Tensor parameter(Graph& graph, const Shape& shape, const Init& init, std::string_view name) {
-  const std::string path =
-      graph.current_layer.empty() ? std::string(name) : text(graph.current_layer, ".", name);
-  for (const Tensor& known : graph.column("parameters")) {
+namespace {
+
+std::string path_of(const Graph& graph, std::string_view name) {
+  return graph.current_layer.empty() ? std::string(name) : text(graph.current_layer, ".", name);
+}
+
+/// What `column` has under this name, or nothing.
+Tensor find(Graph& graph, std::string_view column, const Spec& spec, const std::string& path) {
+  for (const Tensor& known : graph.column(column)) {
     if (graph.name(known.id) != path) continue;
-    if (known.shape() == shape) return known;
-    throw ShapeError(text("layer: parameter '", path, "' is ", known.shape(),
-                          " in this graph, not ", shape, "; give the layers different names"));
+    if (known.spec() == spec) return known;
+    throw ShapeError(text("layer: ", column == "parameters" ? "parameter" : "statistic", " '", path,
+                          "' is ", known.shape(), " in this graph, not ", spec.shape,
+                          "; give the layers different names"));
   }
-  return graph.parameter(shape, init, name);
+  return {};
+}
+
+}  // namespace
+
+Tensor parameter(Graph& graph, const Shape& shape, const Init& init, std::string_view name) {
+  const Tensor known = find(graph, "parameters", {shape}, path_of(graph, name));
+  return known ? known : graph.parameter(shape, init, name);
+}
+
+Tensor statistic(Graph& graph, const Spec& spec, const Init& init, std::string_view name) {
+  const std::string path = path_of(graph, name);
+  const Tensor known = find(graph, "statistics", spec, path);
+  return known ? known : graph.state(spec, init, path, "statistics");
 }
 
 Tensor Sequential::operator()(Graph& graph, Tensor x, bool training) const {

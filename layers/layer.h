@@ -19,6 +19,9 @@ using Layer = std::function<Tensor(Graph& graph, Tensor x, bool training)>;
 /// when the graph has it in another shape.
 Tensor parameter(Graph& graph, const Shape& shape, const Init& init, std::string_view name);
 
+/// Likewise what training gathers beside parameters, as running means: column "statistics".
+Tensor statistic(Graph& graph, const Spec& spec, const Init& init, std::string_view name);
+
 /// One layer after the other. The i-th one is named "i" inside this one, as in torch.nn.Sequential:
 /// its weight is "0.weight", that of a Sequential in it "0.2.weight".
 class Sequential {
