@@ -16,7 +16,8 @@ Role role_of_column(const std::string& column) {
   if (column == "parameters") return Role::parameter;
   if (column == "gradients") return Role::gradient;
   if (column == "inputs") return Role::input;
-  if (column == "kept" || column == "settings" || column == "counters") return Role::other;
+  if (column == "kept" || column == "settings" || column == "counters" || column == "statistics")
+    return Role::other;
   return Role::moment;
 }
 
@@ -115,10 +116,20 @@ std::string percent(std::size_t part, std::size_t whole) {
   return out.str();
 }
 
+/// Characters of the longest layer's name in the first `most` of `rows`.
+template <typename Row>
+int layer_width(const std::vector<Row>& rows, std::size_t most) {
+  std::size_t width = 6;
+  for (std::size_t i = 0; i < std::min(most, rows.size()); ++i)
+    width = std::max(width, rows[i].layer.size());
+  return static_cast<int>(width);
+}
+
 void put_line(std::ostream& out, std::size_t bytes, const std::string& role,
-              const std::string& layer, const std::string& remark) {
+              const std::string& layer, int width, const std::string& remark) {
   out << "  " << std::right << std::setw(10) << human_bytes(bytes) << "  " << std::left
-      << std::setw(11) << role << std::setw(8) << (layer.empty() ? "-" : layer) << remark << "\n";
+      << std::setw(11) << role << std::setw(width + 2) << (layer.empty() ? "-" : layer) << remark
+      << "\n";
 }
 
 }  // namespace
@@ -181,17 +192,18 @@ std::string describe(const Blueprint& blueprint, std::string_view name, std::siz
       << (blueprint.options.threads == 1 ? " thread, " : " threads, ") << entry.edges.size()
       << (entry.edges.size() == 1 ? " phase\n" : " phases\n");
 
-  out << "largest by layer and role\n";
   const std::vector<ReportSum> sums = sums_by_layer(report(blueprint, name));
+  const std::vector<ReportRow> alive = alive_at_peak(blueprint, name);
+  const int width = std::max(layer_width(sums, most), layer_width(alive, most));
+  out << "largest by layer and role\n";
   for (const ReportSum& sum : std::span(sums).first(std::min(most, sums.size()))) {
-    put_line(out, sum.bytes, to_string(sum.role), sum.layer,
+    put_line(out, sum.bytes, to_string(sum.role), sum.layer, width,
              text(sum.slots, sum.slots == 1 ? " slot" : " slots",
                   sum.persistent ? "" : ", at different times"));
   }
   out << "alive at the peak of the scratch\n";
-  const std::vector<ReportRow> alive = alive_at_peak(blueprint, name);
   for (const ReportRow& row : std::span(alive).first(std::min(most, alive.size())))
-    put_line(out, row.bytes, to_string(row.role), row.layer, row.name);
+    put_line(out, row.bytes, to_string(row.role), row.layer, width, row.name);
   if (alive.size() > most) out << "  and " << alive.size() - most << " smaller ones\n";
   return out.str();
 }

@@ -17,7 +17,7 @@ enum class Role : std::uint8_t {
   gradient,
   activation,
   workspace,
-  other,  // kept results, counters, settings
+  other,  // kept results, counters, settings, running statistics
 };
 [[nodiscard]] std::string to_string(Role role);
 
