@@ -9,6 +9,7 @@
 #include "engine/machine.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
+#include "models/resnet.h"
 
 namespace poolgrad::cli {
 namespace {
@@ -18,19 +19,35 @@ namespace {
   throw ArgumentError(text(flag, ": no '", typed, "'; choose ", choices));
 }
 
+/// Of flags that belong to another model than the one that is named.
+void check_sizes(const PlanFlags& flags) {
+  if (flags.model != "mlp" && !flags.hidden.empty()) {
+    throw ArgumentError(
+        text("--hidden: the ", flags.model,
+             flags.model == "resnet" ? " has --blocks and --width instead" : " has fixed widths",
+             "; leave it out or take --model mlp"));
+  }
+  if (flags.model != "resnet" && (flags.blocks || flags.width)) {
+    throw ArgumentError(text("--", flags.blocks ? "blocks" : "width", ": the ", flags.model,
+                             " has none; leave it out or take --model resnet"));
+  }
+}
+
 train::Model model_of(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
+  if (flags.model != "mlp" && flags.model != "cnn" && flags.model != "resnet")
+    refuse("--model", flags.model, "mlp, cnn or resnet");
+  check_sizes(flags);
   if (flags.model == "mlp") {
     const std::vector<std::int64_t> hidden =
         flags.hidden.empty() ? std::vector<std::int64_t>{128} : flags.hidden;
     return models::mlp(sample.count(), hidden, classes, flags.seed);
   }
-  if (flags.model != "cnn") refuse("--model", flags.model, "mlp or cnn");
-  if (!flags.hidden.empty())
-    throw ArgumentError("--hidden: the cnn has fixed widths; leave it out or take --model mlp");
   if (sample.rank() != 3)
-    throw ArgumentError(
-        text("--model: the cnn needs images but samples are ", sample, "; take --model mlp"));
-  return models::cnn({sample[0], sample[1], sample[2]}, classes, flags.seed);
+    throw ArgumentError(text("--model: the ", flags.model, " needs images but samples are ", sample,
+                             "; take --model mlp"));
+  if (flags.model == "cnn")
+    return models::cnn({sample[0], sample[1], sample[2]}, classes, flags.seed);
+  return models::resnet(flags.blocks.value_or(2), flags.width.value_or(16), classes, flags.seed);
 }
 
 train::Optimizer optimizer_of(const PlanFlags& flags) {
@@ -80,10 +97,14 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
     all.push_back(option);
     return option;
   };
-  add(command.add_option("--model", flags.model, "mlp or cnn")->capture_default_str(), "NAME");
+  add(command.add_option("--model", flags.model, "mlp, cnn or resnet")->capture_default_str(),
+      "NAME");
   add(command.add_option("--hidden", flags.hidden, "widths of the mlp's hidden layers [128]")
           ->delimiter(','),
       "N,N,...");
+  add(command.add_option("--blocks", flags.blocks, "blocks in each of the resnet's stages [2]"),
+      "N");
+  add(command.add_option("--width", flags.width, "channels of the resnet's first stage [16]"), "N");
   add(command.add_option("--batch", flags.batch, "samples in a step")->capture_default_str(), "N");
   add(command.add_option("--optimizer", flags.optimizer, "sgd, adam or adamw")
           ->capture_default_str(),

@@ -15,6 +15,7 @@ namespace poolgrad::cli {
 struct PlanFlags {
   std::string model = "mlp";
   std::vector<std::int64_t> hidden;
+  std::optional<std::int64_t> blocks, width;
   std::int64_t batch = 64;
   std::string optimizer = "adam";
   double rate = 1e-3;

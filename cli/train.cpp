@@ -30,8 +30,10 @@ struct TrainFlags {
 
 void save(const std::string& path, train::Task& task, const Program& program) {
   std::vector<interop::NamedArray> arrays;
-  for (const Tensor& parameter : task.graph->column("parameters"))
-    arrays.push_back({task.graph->name(parameter.id), program.view(parameter)});
+  for (const char* column : {"parameters", "statistics"}) {
+    for (const Tensor& tensor : task.graph->column(column))
+      arrays.push_back({task.graph->name(tensor.id), program.view(tensor)});
+  }
   interop::write_safetensors(path, arrays, {{"format", "pt"}});
 }
 
@@ -190,6 +192,7 @@ void add_train(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  poolgrad train --model mlp --hidden 256,128 --optimizer sgd --lr 0.1 --momentum 0.9\n"
       "  poolgrad train --model cnn --epochs 3 --save cnn.safetensors\n"
+      "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");
   command->callback([flags, &exit_code] { exit_code = train_command(*flags); });
 }
