@@ -58,9 +58,10 @@ DeviceError error(std::string_view op, const dnnl::error& error) {
   return DeviceError(text(op, ": oneDNN ", error.what(), " (", dnnl_status2str(error.status), ")"));
 }
 
-void refuse_reference(const dnnl::primitive_desc_base& made) {
-  if (std::string_view(made.impl_info_str()).starts_with("ref"))
-    throw dnnl::error(dnnl_unimplemented, "has its reference implementation only");
+void refuse(const dnnl::primitive_desc_base& made) {
+  const std::string_view implementation = made.impl_info_str();
+  if (implementation.starts_with("ref") || implementation.starts_with("gemm"))
+    throw dnnl::error(dnnl_unimplemented, "has no implementation of its own");
 }
 
 Primitive::Primitive(std::string_view op, const dnnl::primitive& primitive,
@@ -92,7 +93,8 @@ void Primitive::run(std::initializer_list<const void*> addresses) const {
 Primitive reorder(std::string_view op, const dnnl::memory::desc& from, const dnnl::memory::desc& to,
                   bool add) {
   const dnnl::engine& engine = cpu();
-  const dnnl::reorder::primitive_desc made(engine, from, engine, to, attributes({.keep = add ? 1.0F : 0.0F}));
+  const dnnl::reorder::primitive_desc made(engine, from, engine, to,
+                                           attributes({.keep = add ? 1.0F : 0.0F}));
   return {op, dnnl::reorder(made), made, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}};
 }
 

@@ -35,8 +35,8 @@ struct Post {
 [[nodiscard]] DeviceError error(std::string_view op, const dnnl::error& error);
 
 /// What `make` answers on one thread, on which scratchpads depend: a kernel with its primitives.
-/// Nothing where oneDNN has no implementation but its reference, which is slower by orders of
-/// magnitude. Any other failure is a DeviceError with op and call.
+/// Nothing where oneDNN has no implementation but those refused: the reference is slower by orders
+/// of magnitude. Any other failure is a DeviceError with op and call.
 template <typename F>
 std::optional<Kernel> prepare(std::string_view op, F&& make) {
   const memory::InLibrary mark;
@@ -49,8 +49,9 @@ std::optional<Kernel> prepare(std::string_view op, F&& make) {
   }
 }
 
-/// Thrown inside of prepare() where only the reference implementation is left.
-void refuse_reference(const dnnl::primitive_desc_base& made);
+/// Throws, for prepare(), where the best that is left is the reference implementation, or one
+/// through gemm, which packs its operands in memory of its own at each call.
+void refuse(const dnnl::primitive_desc_base& made);
 
 class Primitive {
  public:

@@ -50,7 +50,7 @@ struct Descs {
 Kernel forward(const Problem& p) {
   const Descs d(p);
   const auto made = d.forward(p.settings.relu);
-  onednn::refuse_reference(made);
+  onednn::refuse(made);
   const auto order = made.weights_desc();
   const onednn::Primitive pack = onednn::reorder("conv2d", d.weight, order);
   std::vector<onednn::Primitive::Operand> operands{
@@ -75,7 +75,7 @@ Kernel data(const Problem& p) {
       {algorithm::convolution_direct, d.x, d.any_weight, d.y, d.strides, d.dilates, d.padding,
        d.padding},
       onednn::attributes(), onednn::cpu(), d.hint());
-  onednn::refuse_reference(made);
+  onednn::refuse(made);
   const auto order = made.weights_desc();
   const onednn::Primitive pack = onednn::reorder("conv2d_data", d.weight, order);
   const onednn::Primitive conv(
@@ -98,7 +98,7 @@ Kernel weights(const Problem& p, bool add) {
       {algorithm::convolution_direct, d.x, d.any_weight, d.bias, d.y, d.strides, d.dilates,
        d.padding, d.padding},
       onednn::attributes(), onednn::cpu(), d.hint());
-  onednn::refuse_reference(made);
+  onednn::refuse(made);
   const auto order = made.diff_weights_desc();
   const onednn::Primitive unpack = onednn::reorder("conv2d_weights", order, d.weight, add);
   std::vector<onednn::Primitive::Operand> operands{

@@ -112,6 +112,15 @@ bool eigen_is_faster(const Product& p) {
   return p.transpose_b && p.n >= 512 && dnnl::get_effective_cpu_isa() < dnnl::cpu_isa::avx512_core;
 }
 
+/// Some columns of a stored matrix, one row after the other without gaps.
+const float* gathered(const float* from, std::int64_t stride, std::int64_t rows,
+                      std::int64_t columns, std::byte* workspace) {
+  auto* to = reinterpret_cast<float*>(workspace);
+  for (std::int64_t row = 0; row < rows; ++row)
+    std::copy_n(from + row * stride, columns, to + row * columns);
+  return to;
+}
+
 Kernel by_onednn(const Problem& p) {
   using Dims = dnnl::memory::dims;
   const auto matrix = [](std::int64_t rows, std::int64_t columns, bool transposed,
@@ -120,39 +129,36 @@ Kernel by_onednn(const Problem& p) {
                               transposed ? Dims{1, stride} : Dims{stride, 1});
   };
   const Product& q = p.product;
-  const auto a = matrix(q.m, q.k, q.transpose_a, q.a_stride);
+  // A transposed operand with gaps has an implementation only that packs it in memory of its own.
+  const bool gather = q.transpose_a && q.a_stride != q.m;
+  const std::size_t gathered_bytes =
+      gather ? memory::aligned(static_cast<std::size_t>(q.m * q.k) * sizeof(float)) : 0;
+  const auto a = matrix(q.m, q.k, q.transpose_a, gather ? q.m : q.a_stride);
   const auto b = matrix(q.k, q.n, q.transpose_b, q.b_stride);
   const auto c = matrix(q.m, q.n, false, q.c_stride), bias = matrix(1, q.n, false, q.n);
   const dnnl::matmul::primitive_desc made(
       p.bias < 0 ? dnnl::matmul::desc(a, b, c) : dnnl::matmul::desc(a, b, bias, c),
       onednn::attributes({.scaled = p.rate >= 0, .keep = q.keep, .relu = p.settings.relu}),
       onednn::cpu());
-  onednn::refuse_reference(made);
+  onednn::refuse(made);
   std::vector<onednn::Primitive::Operand> operands{
       {DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}};
   if (p.bias >= 0) operands.push_back({DNNL_ARG_BIAS, bias});
   if (p.rate >= 0) operands.push_back({DNNL_ARG_ATTR_OUTPUT_SCALES, onednn::desc({{1}})});
   const onednn::Primitive product("matmul", dnnl::matmul(made), made, operands);
-  if (p.rate >= 0) {
-    return {[=](const Args& k) {
-              const float factor = -*k.in<float>(p.rate);
-              product.run({k.in<float>(p.left) + p.first, k.inputs[p.right], k.outputs[0], &factor,
-                           k.workspace()});
-            },
-            product.scratch_bytes()};
-  }
-  if (p.bias < 0) {
-    return {[=](const Args& k) {
-              product.run(
-                  {k.in<float>(p.left) + p.first, k.inputs[p.right], k.outputs[0], k.workspace()});
-            },
-            product.scratch_bytes()};
-  }
   return {[=](const Args& k) {
-            product.run({k.inputs[p.left], k.inputs[p.right], k.outputs[0], k.inputs[p.bias],
-                         k.workspace()});
+            const float* left = k.in<float>(p.left) + p.first;
+            if (gather) left = gathered(left, q.a_stride, q.k, q.m, k.workspace());
+            const float factor = p.rate < 0 ? 1.0F : -*k.in<float>(p.rate);
+            const void* extra = p.rate >= 0 ? &factor : p.bias >= 0 ? k.inputs[p.bias] : nullptr;
+            std::byte* scratch = k.workspace(gathered_bytes);
+            if (extra == nullptr) {
+              product.run({left, k.inputs[p.right], k.outputs[0], scratch});
+            } else {
+              product.run({left, k.inputs[p.right], k.outputs[0], extra, scratch});
+            }
           },
-          product.scratch_bytes()};
+          gathered_bytes + product.scratch_bytes()};
 }
 #endif
 
