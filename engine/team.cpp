@@ -54,6 +54,8 @@ Team::Team(int members, const std::function<void()>& begin)
       }
     });
   }
+  auto nothing = [](int) {};
+  run(nothing);  // until all have begun: nothing of theirs is left for the first step
 }
 
 Team::~Team() {

@@ -13,7 +13,7 @@ namespace poolgrad {
 /// are not pinned. After a fork the child's copy has no threads: forked() says so.
 class Team {
  public:
-  /// The caller is member 0; the others wait from now on. `begin` runs first on each of them.
+  /// The caller is member 0; the others wait from now on. `begin` has run on each of them before.
   explicit Team(int members, const std::function<void()>& begin = {});
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
