@@ -8,11 +8,19 @@ import json
 import sys
 
 import export
+import limits
 import machine
+import peers
 import pool_vs_naive
 import step_time
 
-BENCHES = {"pool_vs_naive": pool_vs_naive, "step_time": step_time, "export": export}
+BENCHES = {
+    "pool_vs_naive": pool_vs_naive,
+    "step_time": step_time,
+    "export": export,
+    "limits": limits,
+    "peers": peers,
+}
 
 
 def main():

@@ -18,6 +18,7 @@
 #include "engine/random.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
+#include "models/resnet.h"
 #include "train/batches.h"
 
 namespace poolgrad::bench {
@@ -99,7 +100,10 @@ train::TaskSpec spec_of(const std::string& model, std::int64_t batch) {
     return {models::mlp(kPixels, kBig, kClasses), {kPixels}, batch, train::Adam{}};
   if (model == "cnn")
     return {models::cnn(), {1, 28, 28}, batch, train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
-  throw ArgumentError(text("bench: no model '", model, "'; there are mlp_small, mlp_big and cnn"));
+  if (model == "resnet_small")
+    return {models::resnet(), {1, 28, 28}, batch, train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
+  throw ArgumentError(
+      text("bench: no model '", model, "'; there are mlp_small, mlp_big, cnn and resnet_small"));
 }
 
 Samples::Samples()

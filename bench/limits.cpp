@@ -1,0 +1,250 @@
+// How near is a training step to the sum of its kernels, each run alone on warm buffers?
+//
+//   limits MODEL BATCH THREADS
+//
+// One JSON line: the step; the same if every kernel took what it takes alone; and both by op. What
+// the machine could do at most is roofline.cpp.
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <iostream>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/workload.h"
+#include "engine/runner.h"
+
+using namespace poolgrad;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kWarmSteps = 20, kWindows = 9;
+constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
+
+double microseconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
+  return values[values.size() / 2];
+}
+
+std::size_t index_of(const Entry& entry, const Step& step) {
+  return static_cast<std::size_t>(&step - entry.steps.data());
+}
+
+// --- times ---------------------------------------------------------------------------------------
+
+/// Mean time of each step of the entry while the team runs it; each is written by one member.
+std::vector<double> times_in_step(bench::Training& training, double step_us) {
+  const int runs = std::clamp(static_cast<int>(1e6 / step_us), 10, 5000);
+  const std::size_t count = training.entry().steps.size();
+  std::vector<Clock::time_point> began(count);
+  std::vector<double> sums(count);
+  const Observer observer{
+      .before = [&](const Entry& entry,
+                    const Step& s) { began[index_of(entry, s)] = Clock::now(); },
+      .after =
+          [&](const Entry& entry, const Step& s) {
+            const std::size_t i = index_of(entry, s);
+            sums[i] += microseconds_since(began[i]);
+          }};
+  for (int i = 0; i < runs; ++i) training.step(&observer);
+  for (double& sum : sums) sum /= runs;
+  return sums;
+}
+
+/// Runs each kernel again and again right after its turn in a step, when its inputs are right and
+/// all its buffers are warm. Its outputs are put back each time, so that training goes on unharmed.
+class Alone {
+ public:
+  explicit Alone(bench::Training& training)
+      : training_(training),
+        bindings_(training.entry(), training.program().blueprint().options.threads),
+        times_(training.entry().steps.size()) {}
+
+  std::vector<double> times() {
+    const Observer observer{
+        .before =
+            [this](const Entry& entry, const Step& s) {
+              if (index_of(entry, s) == 0) bind(entry);  // a feed may lie elsewhere now
+            },
+        .after = [this](const Entry& entry, const Step& s) { repeat(entry, s); }};
+    training_.program().use_team(false);
+    for (int i = 0; i < kSteps; ++i) training_.step(&observer);
+    training_.program().use_team(true);
+    std::vector<double> medians;
+    for (const std::vector<double>& all : times_) medians.push_back(median(all));
+    return medians;
+  }
+
+ private:
+  static constexpr int kSteps = 3, kBlocks = 5;
+  static constexpr double kBlockMicroseconds = 50.0;  // much more than a clock's own time
+
+  void bind(const Entry& entry) {
+    for (int s = 0; s < static_cast<int>(entry.storages.all.size()); ++s) {
+      if (void* data = training_.program().address(entry, s)) bindings_.bind(s, data);
+    }
+  }
+
+  void repeat(const Entry& entry, const Step& step) {
+    const std::size_t i = index_of(entry, step);
+    const Args& args = bindings_.args[i];
+    const std::vector<std::vector<std::byte>> outputs = saved(entry, step, args);
+    const auto block = [&](int runs) {
+      const Clock::time_point begin = Clock::now();
+      for (int k = 0; k < runs; ++k) step.kernel->run(args);
+      return microseconds_since(begin) / runs;
+    };
+    const int runs = std::clamp(static_cast<int>(kBlockMicroseconds / block(1)), 1, 1000);
+    for (int k = 0; k < kBlocks; ++k) times_[i].push_back(block(runs));
+    for (std::size_t k = 0; k < outputs.size(); ++k)
+      std::memcpy(args.outputs[k], outputs[k].data(), outputs[k].size());
+  }
+
+  static std::vector<std::vector<std::byte>> saved(const Entry& entry, const Step& step,
+                                                   const Args& args) {
+    std::vector<std::vector<std::byte>> copies;
+    const Node& node = entry.graph->nodes[static_cast<std::size_t>(step.node)];
+    for (const Spec& spec : entry.graph->specs(node.outputs)) {
+      const auto* from = static_cast<const std::byte*>(args.outputs[copies.size()]);
+      copies.emplace_back(from, from + spec.bytes());
+    }
+    return copies;
+  }
+
+  bench::Training& training_;
+  Bindings bindings_;
+  std::vector<std::vector<double>> times_;
+};
+
+/// The step if nothing but the kernels took time: in each phase its busiest member.
+double longest_path(const Entry& entry, const std::vector<double>& times, int members) {
+  std::vector<std::vector<double>> busy(entry.edges.size(),
+                                        std::vector<double>(static_cast<std::size_t>(members)));
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    const Step& step = entry.steps[i];
+    busy[static_cast<std::size_t>(step.phase)][static_cast<std::size_t>(step.member)] += times[i];
+  }
+  double sum = 0.0;
+  for (const auto& phase : busy) sum += std::ranges::max(phase);
+  return sum;
+}
+
+// --- work ----------------------------------------------------------------------------------------
+
+/// Multiplications and additions of a product or a convolution; 0 for all other ops.
+double operations(const std::string_view op, const std::vector<Spec>& inputs,
+                  const std::vector<Spec>& outputs) {
+  const auto count = [](const Spec& spec) { return static_cast<double>(spec.shape.count()); };
+  const auto first = [](const Spec& spec) { return static_cast<double>(spec.shape[0]); };
+  const double result = count(outputs[0]);
+  if (op.starts_with("matmul")) {
+    const Spec& right = inputs[op == "matmul_add" ? 2 : 1];
+    return 2.0 * result * count(right) / static_cast<double>(outputs[0].shape[1]);
+  }
+  if (op == "conv2d") return 2.0 * result * count(inputs[1]) / first(inputs[1]);
+  if (op == "conv2d_data") return 2.0 * count(inputs[0]) * count(inputs[1]) / first(inputs[1]);
+  if (op.starts_with("conv2d_weights"))
+    return 2.0 * count(inputs.back()) * result / first(outputs[0]);
+  return 0.0;
+}
+
+struct Row {
+  std::string op, outputs;
+  int calls = 0;
+  double in_step_us = 0.0, alone_us = 0.0;  // of all members together
+  double operations = 0.0, bytes = 0.0;     // of operands, each once per call
+};
+
+/// By op and shapes of outputs, the slowest first.
+std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
+                      const std::vector<double>& alone) {
+  std::map<std::pair<std::string, std::string>, Row> grouped;
+  for (std::size_t i = 0; i < entry.steps.size(); ++i) {
+    const Node& node = entry.graph->nodes[static_cast<std::size_t>(entry.steps[i].node)];
+    const std::vector<Spec> inputs = entry.graph->specs(node.inputs);
+    const std::vector<Spec> outputs = entry.graph->specs(node.outputs);
+    const std::string op(node.op->name);
+    std::string shapes;
+    for (const Spec& spec : outputs) shapes += (shapes.empty() ? "" : " ") + to_string(spec.shape);
+    Row& row = grouped[{op, shapes}];
+    row.op = op;
+    row.outputs = shapes;
+    ++row.calls;
+    row.in_step_us += in_step[i];
+    row.alone_us += alone[i];
+    row.operations += operations(op, inputs, outputs);
+    for (const auto* specs : {&inputs, &outputs})
+      for (const Spec& spec : *specs) row.bytes += static_cast<double>(spec.bytes());
+  }
+  std::vector<Row> result;
+  for (const auto& [key, row] : grouped) result.push_back(row);
+  std::ranges::sort(result, std::greater{}, &Row::in_step_us);
+  return result;
+}
+
+Json json_of(const std::vector<Row>& all) {
+  double sum = 0.0;
+  for (const Row& row : all) sum += row.in_step_us;
+  Json result = Json::array();
+  for (const Row& row : all) {
+    Json line{{"op", row.op},         {"outputs", row.outputs},   {"calls", row.calls},
+              {"us", row.in_step_us}, {"alone_us", row.alone_us}, {"share", row.in_step_us / sum}};
+    if (row.operations > 0.0) {
+      line["gflops"] = row.operations / row.in_step_us * 1e-3;
+    } else {
+      line["gbs"] = row.bytes / row.in_step_us * 1e-3;
+    }
+    result.push_back(line);
+  }
+  return result;
+}
+
+void measure(int argc, char** argv) {
+  if (argc != 4) throw ArgumentError("limits: give MODEL BATCH THREADS");
+  const int batch = bench::positive("BATCH", argv[2]),
+            threads = bench::positive("THREADS", argv[3]);
+  bench::Samples samples;
+  bench::Training training(bench::spec_of(argv[1], batch), {.threads = threads}, samples);
+  for (int i = 0; i < kWarmSteps; ++i) training.step();
+  std::vector<double> times;
+  double foreign = 0.0;
+  for (int i = 0; i < kWindows; ++i) {
+    const bench::Window window = bench::window(training, kWindowSeconds);
+    times.push_back(window.step_us);
+    foreign += window.foreign_cpu / kWindows;
+  }
+  const double step_us = median(times);
+
+  const Entry& entry = training.entry();
+  const std::vector<double> in_step = times_in_step(training, step_us);
+  const std::vector<double> alone = Alone(training).times();
+  const std::vector<Row> by_op = rows(entry, in_step, alone);
+  double operations = 0.0;
+  for (const Row& row : by_op) operations += row.operations;
+  const Json line{{"bench", "limits"},
+                  {"model", argv[1]},
+                  {"batch", batch},
+                  {"threads", threads},
+                  {"step_us", step_us},
+                  {"kernels_us", longest_path(entry, in_step, threads)},
+                  {"kernels_alone_us", longest_path(entry, alone, threads)},
+                  {"nodes", entry.steps.size()},
+                  {"phases", entry.edges.size()},
+                  {"gflop", operations * 1e-9},
+                  {"foreign_cpu", foreign},
+                  {"quiet", foreign < kQuiet},
+                  {"ops", json_of(by_op)}};
+  std::cout << line.dump() << '\n';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return bench::run_bench(argc, argv, measure); }

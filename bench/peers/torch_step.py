@@ -1,0 +1,116 @@
+"""PyTorch's training step, eager or compiled."""
+
+from peers import networks, turns
+
+FLAGS = ("channels_last", "fused", "compile")
+given = turns.arguments(FLAGS)
+
+import torch  # noqa: E402 (reads OMP_NUM_THREADS)
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+torch.set_num_threads(given.threads)
+
+
+def module(kind, shape, stride):
+    if kind == "linear":
+        return nn.Linear(shape[1], shape[0])
+    if kind == "norm":
+        return nn.BatchNorm2d(shape[0])
+    size = shape[2]
+    return nn.Conv2d(shape[1], shape[0], size, stride, size // 2, bias=kind == "conv_bias")
+
+
+class Network(nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.forward = getattr(self, name)
+        for layer, kind, shape, stride in networks.LAYERS[name]:
+            self.add_module(layer, module(kind, shape, stride))
+        weights = networks.initial_weights(name)
+        self.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
+
+    def mlp_small(self, x):
+        return self.l2(F.relu(self.l1(x)))
+
+    def mlp_big(self, x):
+        return self.l3(F.relu(self.l2(F.relu(self.l1(x)))))
+
+    def cnn(self, x):
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c2(x)), 2)
+        return self.l2(F.relu(self.l1(x.flatten(1))))
+
+    def resnet_small(self, x):
+        x = F.relu(self.stem_bn(self.stem(x)))
+        for stage in range(3):
+            for block in range(2):
+                x = self.block(f"s{stage}b{block}", x)
+        return self.fc(x.mean((2, 3)))
+
+    def block(self, name, x):
+        def part(suffix):
+            return getattr(self, name + suffix)
+
+        y = F.relu(part("n1")(part("c1")(x)))
+        y = part("n2")(part("c2")(y))
+        if hasattr(self, name + "sc"):
+            x = part("sn")(part("sc")(x))
+        return F.relu(y + x)
+
+
+def optimizer_of(network, parameters):
+    kind, rate, momentum = networks.OPTIMIZERS[network]
+    fused = True if "fused" in given.flags else None
+    if kind == "adam":
+        return torch.optim.Adam(parameters, rate, fused=fused)
+    return torch.optim.SGD(parameters, rate, momentum, fused=fused)
+
+
+images, labels = (torch.from_numpy(array) for array in networks.data(given.data))
+network = Network(given.network)
+if networks.has_images(given.network):
+    images = images.view(-1, 1, 28, 28)
+if "channels_last" in given.flags:
+    network = network.to(memory_format=torch.channels_last)
+    # With one channel both layouts have the same bytes; say that it is this one.
+    images = images.as_strided(images.shape, (784, 1, 28, 1))
+optimizer = optimizer_of(given.network, network.parameters())
+batches = networks.IMAGES // given.batch
+
+
+def loss_of(x, y):
+    return F.cross_entropy(network(x), y)
+
+
+update = optimizer.step
+if "compile" in given.flags:
+    loss_of = torch.compile(loss_of)
+    update = torch.compile(lambda: optimizer.step())
+
+
+def step(i):
+    first = (i % batches) * given.batch
+    rows = slice(first, first + given.batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss = loss_of(images[rows], labels[rows])
+    loss.backward()
+    update()
+    return loss.detach()
+
+
+def memory():
+    """The most bytes alive in one step, of those allocated in it."""
+    optimizer.zero_grad(set_to_none=True)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step(0)
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return {"peak_bytes": peak, "peak_how": "allocator events of one step in torch.profiler"}
+
+
+turns.serve(step, lambda loss: loss.item(), memory, [f"torch {torch.__version__}"])
