@@ -1,6 +1,7 @@
 // What poolgrad.nn's modules are made of: the C++ layers as functions. The tree is Python's.
 #include <memory>
 
+#include "layers/batch_norm.h"
 #include "layers/conv2d.h"
 #include "layers/linear.h"
 #include "python/bindings/handle.h"
@@ -26,6 +27,11 @@ Tensor conv2d_layer(Tensor x, std::int64_t inputs, std::int64_t outputs, const P
 Tensor linear_layer(Tensor x, std::int64_t inputs, std::int64_t outputs, bool bias,
                     std::uint64_t seed) {
   return layers::Linear{inputs, outputs, seed, bias}(*x.graph, x, true);
+}
+
+Tensor batch_norm2d_layer(Tensor x, std::int64_t features, double eps, double momentum,
+                          bool training) {
+  return layers::BatchNorm2d{features, {eps, momentum}}(*x.graph, x, training);
 }
 
 /// `with layer_of(x, "0"):`
@@ -54,6 +60,8 @@ void bind_layers(nb::module_& module) {
   module.def("linear_layer", linear_layer, "x"_a, "inputs"_a, "outputs"_a, "bias"_a, "seed"_a);
   module.def("conv2d_layer", conv2d_layer, "x"_a, "inputs"_a, "outputs"_a, "kernel"_a, "stride"_a,
              "padding"_a, "dilation"_a, "groups"_a, "bias"_a, "seed"_a);
+  module.def("batch_norm2d_layer", batch_norm2d_layer, "x"_a, "features"_a, "eps"_a, "momentum"_a,
+             "training"_a);
 }
 
 }  // namespace poolgrad::python

@@ -1,6 +1,7 @@
 // poolgrad.models: the C++ models as functions of a handle.
 #include "models/cnn.h"
 #include "models/mlp.h"
+#include "models/resnet.h"
 #include "python/bindings/handle.h"
 
 namespace poolgrad::python {
@@ -20,11 +21,21 @@ Tensor cnn(Tensor x, std::int64_t classes, std::uint64_t seed) {
   return models::cnn(input, classes, seed)(*x.graph, x, true);
 }
 
+Tensor resnet(Tensor x, std::int64_t blocks, std::int64_t width, std::int64_t classes,
+              std::uint64_t seed, bool training) {
+  if (x.shape().rank() != 4) {
+    throw ShapeError(text("resnet: x ", x.shape(), " are no images [n, channels, height, width]"));
+  }
+  return models::resnet(blocks, width, classes, seed)(*x.graph, x, training);
+}
+
 }  // namespace
 
 void bind_models(nb::module_& module) {
   module.def("mlp_model", mlp, "x"_a, "hidden"_a, "classes"_a, "seed"_a);
   module.def("cnn_model", cnn, "x"_a, "classes"_a, "seed"_a);
+  module.def("resnet_model", resnet, "x"_a, "blocks"_a, "width"_a, "classes"_a, "seed"_a,
+             "training"_a);
 }
 
 }  // namespace poolgrad::python

@@ -72,6 +72,20 @@ void bind_ops(nb::module_& module) {
       "[n, c, h, w] -> [n, c, oh, ow]; stride is kernel_size where not given.");
   def("avg_pool2d", pool_of<avg_pool2d>, "x"_a, "kernel_size"_a, "stride"_a = none, "padding"_a = 0,
       "As max_pool2d, with means; padding counts as zeros.");
+  def(
+      "batch_norm",
+      [](Tensor x, Tensor weight, Tensor bias, double eps) {
+        return batch_norm(x, weight, bias, {}, {.epsilon = eps});
+      },
+      "x"_a, "weight"_a, "bias"_a, "eps"_a = 1e-5,
+      "x [n, c, h, w], weight [c], bias [c], by mean and variance of the rows that count.");
+  def(
+      "batch_norm_fixed",
+      [](Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps) {
+        return batch_norm_fixed(x, weight, bias, {mean, variance, {}}, {.epsilon = eps});
+      },
+      "x"_a, "weight"_a, "bias"_a, "mean"_a, "variance"_a, "eps"_a = 1e-5,
+      "The same by a mean [c] and a variance [c] that are given.");
   def("global_avg_pool2d", &global_avg_pool2d, "x"_a, "[n, c, h, w] -> [n, c, 1, 1].");
   def(
       "softmax_cross_entropy",

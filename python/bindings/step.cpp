@@ -147,7 +147,8 @@ class Step {
   /// Name -> tensor, of a column like "parameters", in its order.
   [[nodiscard]] nb::dict named(std::string_view column) const {
     nb::dict result;
-    const std::string prefix = column == "parameters" ? "" : std::string(column) + ".";
+    const bool own_names = column == "parameters" || column == "statistics";
+    const std::string prefix = own_names ? "" : std::string(column) + ".";
     for (const Tensor& tensor : task_.graph->column(column)) {
       const std::string& name = task_.graph->name(tensor.id);
       result[name.substr(prefix.size()).c_str()] = program_->view(tensor);
@@ -255,8 +256,9 @@ void bind_step(nb::module_& module) {
                    "The engine's program: its columns as flat tensors, its peak.")
       .def("named", &Step::named, "column"_a,
            nb::sig("def named(self, column: str) -> dict[str, Tensor]"),
-           "The tensors of a column by their parameters' names: 'parameters', 'gradients' (with "
-           "keep_gradients=True), 'momentum', 'adam.first', 'adam.second'.");
+           "The tensors of a column by name: 'parameters', 'statistics' (running means and "
+           "variances),\nand under their parameters' names 'gradients' (with keep_gradients=True), "
+           "'momentum',\n'adam.first', 'adam.second'.");
 }
 
 }  // namespace poolgrad::python

@@ -8,7 +8,7 @@ from . import _poolgrad
 from ._poolgrad import Handle
 from .nn import Module
 
-__all__ = ["cnn", "mlp"]
+__all__ = ["cnn", "mlp", "resnet"]
 
 
 class _Mlp(Module):
@@ -33,6 +33,19 @@ class _Cnn(Module):
         return f"classes={self.classes}"
 
 
+class _Resnet(Module):
+    def __init__(self, blocks: int, width: int, classes: int) -> None:
+        self.blocks, self.width, self.classes = blocks, width, classes
+
+    def forward(self, x: Handle) -> Handle:
+        return _poolgrad.resnet_model(
+            x, self.blocks, self.width, self.classes, self._seed, self.training
+        )
+
+    def extra_repr(self) -> str:
+        return f"blocks={self.blocks}, width={self.width}, classes={self.classes}"
+
+
 def mlp(hidden: Sequence[int] = (128,), classes: int = 10) -> Module:
     """Samples [n, ...] -> logits [n, classes]: linear layers with ReLU between them."""
     return _Mlp(hidden, classes)
@@ -41,3 +54,11 @@ def mlp(hidden: Sequence[int] = (128,), classes: int = 10) -> Module:
 def cnn(classes: int = 10) -> Module:
     """Images [n, channels, h, w] -> logits [n, classes]: two convolutions, two linear layers."""
     return _Cnn(classes)
+
+
+def resnet(blocks: int = 2, width: int = 16, classes: int = 10) -> Module:
+    """Images [n, channels, h, w] -> logits [n, classes]: three stages of residual blocks.
+
+    Names are torchvision's: conv1, bn1, layer1 to layer3, fc. 3 blocks of width 16 are ResNet-20.
+    """
+    return _Resnet(blocks, width, classes)

@@ -11,6 +11,7 @@ from ._poolgrad import Handle, Tensor, ops
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm2d",
     "Conv2d",
     "CrossEntropyLoss",
     "Flatten",
@@ -61,13 +62,13 @@ class Module:
             yield from child.modules()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights by name, as tensors on their own bytes: training goes on changing them."""
+        """Weights and running statistics by name, on their own bytes: training changes them."""
         if self._step is None:
             raise RuntimeError(
                 "state_dict: weights get their bytes at the first poolgrad.compile(model, ...); "
                 "call it first"
             )
-        return self._step.named("parameters")
+        return _state(self._step)
 
     def load_state_dict(self, state_dict: Mapping[str, object], strict: bool = True) -> None:
         """Copies weights in: arrays or tensors of any library, by name.
@@ -84,7 +85,7 @@ class Module:
 
     def _compiled(self, step: _poolgrad.Step) -> None:
         if self._initial is not None:
-            _load(step.named("parameters"), self._initial, self._initial_is_strict)
+            _load(_state(step), self._initial, self._initial_is_strict)
             self._initial = None
         self._step = step
 
@@ -144,6 +145,10 @@ def _load(weights: dict[str, Tensor], given: Mapping[str, object], strict: bool)
             )
     for name, value in values.items():
         _poolgrad.assign(weights[name], value)
+
+
+def _state(step: _poolgrad.Step) -> dict[str, Tensor]:
+    return {**step.named("parameters"), **step.named("statistics")}
 
 
 class Sequential(Module):
@@ -226,6 +231,25 @@ class Conv2d(Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, padding={self.padding}"
         )
+
+
+class BatchNorm2d(Module):
+    """Images [n, num_features, h, w]: each channel with mean 0 and variance 1, then scaled.
+
+    Training takes the statistics of the batch, of the rows that count only, and moves running ones
+    by `momentum`; evaluate() and predict() take those.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+
+    def forward(self, x: Handle) -> Handle:
+        return _poolgrad.batch_norm2d_layer(
+            x, self.num_features, self.eps, self.momentum, self.training
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
 class ReLU(Module):
