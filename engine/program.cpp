@@ -82,6 +82,7 @@ struct Program::State {
   std::unique_ptr<Runner> runner;
   std::vector<ArrayView> views;    // per tensor; no data: planned
   std::vector<Bindings> bindings;  // per entry
+  std::vector<int> lent;           // slots whose values lie with the caller
   std::atomic_flag running;
 
   void take_arena(const Blueprint& blueprint) {
@@ -163,11 +164,23 @@ struct Program::State {
       if (part.shape.rank() > 0) part.shape[0] = values.shape[0];
       copy(values, part);
     }
+    bind_slot(feed.slot.id, in_place ? values.data : nullptr);
+    if (in_place) lent.push_back(feed.slot.id);
+  }
+
+  /// Lets every entry read a slot at `data`, or where it has bytes of its own.
+  void bind_slot(int id, void* data) {
     for (Bindings& b : bindings) {
-      const int s = b.entry->storages.of[row(feed.slot.id)];
-      void* data = in_place ? values.data : b.home[row(s)];
-      if (b.base[row(s)] != data) b.bind(s, data);
+      const int s = b.entry->storages.of[row(id)];
+      void* to = data != nullptr ? data : b.home[row(s)];
+      if (b.base[row(s)] != to) b.bind(s, to);
     }
+  }
+
+  /// What the caller lent for one run is not looked at in the next.
+  void take_back() {
+    for (const int id : lent) bind_slot(id, nullptr);
+    lent.clear();
   }
 };
 
@@ -190,6 +203,7 @@ void Program::run(std::string_view name, std::span<const Feed> feeds, const Obse
   const Claim claim(state_->running);
   const auto entry = static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
   const std::int64_t rows = check_feeds(blueprint_.tensors, feeds);
+  state_->take_back();
   for (const Feed& feed : feeds) state_->feed(feed);
   if (rows >= 0) state_->set_rows(blueprint_, rows);
   state_->runner->muster_after_fork();

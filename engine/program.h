@@ -9,7 +9,8 @@ namespace poolgrad {
 
 /// What one run is fed. The first axis may be shorter than the slot's: then only so many rows
 /// count. On the CPU, dense row-major values of the slot's dtype on 64 bytes, with all rows, are
-/// used where they lie; others are copied, and converted where dtypes differ.
+/// used where they lie during the run; others are copied into the slot, and converted where dtypes
+/// differ. A slot that is not fed holds what was last copied into it.
 struct Feed {
   Tensor slot;
   ArrayView values;

@@ -101,8 +101,13 @@ class Finder {
   }
 
   /// Into how many parts this node would best be cut; 0: it does not matter.
-  [[nodiscard]] int wanted(const Node& node, const Weight& weight) const {
+  [[nodiscard]] int wanted(const Node& node, const Cut& cut, const Weight& weight) const {
     if (node.op->updates > 0) return 0;  // rows of weights: where their gradient is made
+    if (std::ranges::count(cut.inputs, Share::rows) == 0) {
+      // Rows of a gradient, each made of all samples: a block is updated while it is in the cache.
+      return static_cast<int>((weight.rows + members_ * kCache - 1) / (members_ * kCache)) *
+             members_;
+    }
     if (weight.mostly_whole()) return members_;
     return weight.rows > kCache ? members_ * chunks_ : 0;
   }
@@ -113,7 +118,7 @@ class Finder {
       const Weight weight = weigh(node(i), cut);
       if (weight.rows + weight.whole < kWorthCutting) continue;
       run_.rows = length(node(i), cut);
-      run_.parts = std::max(wanted(node(i), weight), members_);
+      run_.parts = std::max(wanted(node(i), cut, weight), members_);
       if (run_.rows >= run_.parts && run_.parts > 1 && fits(i, cut)) return join(i, cut);
     }
     run_ = {};
@@ -155,7 +160,7 @@ class Finder {
     if (weight.sums > 0 &&
         (candidate.op->adds == nullptr || weight.sums * run_.parts > weight.rows))
       return false;
-    const int wish = wanted(candidate, weight);
+    const int wish = wanted(candidate, cut, weight);
     return wish == 0 || wish == run_.parts;
   }
   /// Whether `earlier` is in the run and `candidate` needs only rows of its own part from it.

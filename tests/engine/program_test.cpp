@@ -1,6 +1,7 @@
 // Programs: feeds, views, modes, errors, and what happens when something goes wrong in the middle.
 #include "engine/program.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include <doctest/doctest.h>
@@ -122,6 +123,17 @@ TEST_CASE(
   program.run("run", std::vector<Feed>{{net.x, values->view(2)}});
   CHECK(program.view(net.out).as<float>()[5] == 12.0F);
   CHECK(program.view(net.out).as<float>()[2 * kColumns] == 8.0F);  // an old row
+}
+
+TEST_CASE("feeds: bytes lent for one run are not read in the next") {
+  auto values = std::make_unique<Values>();
+  Net net;
+  Program program = net.compile();
+  program.run("run", std::vector<Feed>{{net.x, values->view()}});
+  std::ranges::fill(values->data, 7.0F);
+  values.reset();
+  program.run("run");
+  CHECK(program.view(net.out).as<float>()[5] == 2.0F);  // of the slot's own zeros
 }
 
 TEST_CASE("feeds: what does not fit is refused before anything runs") {
