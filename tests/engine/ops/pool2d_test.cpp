@@ -5,6 +5,7 @@
 
 #include "engine/autograd.h"
 #include "engine/ops.h"
+#include "engine/passes/passes.h"
 #include "tests/engine/gradient.h"
 #include "tests/engine/ops/evaluate.h"
 
@@ -125,6 +126,29 @@ TEST_CASE("max_pool2d: a window of 16 x 16 still tells its winner") {
       {1, 1, 16, 16}, values);
   CHECK(got.y.as<float>()[0] == 1.0F);
   CHECK(got.dx.as<float>()[255] == got.dy.as<float>()[0]);
+}
+
+TEST_CASE("max_pool2d: with the ReLU before it fused it gives the same values and gradients") {
+  std::vector<Pool2d> all = settings();
+  all.push_back({{16, 16}, {1, 1}, {8, 8}});  // as many places as winners: not fused
+  for (const Pool2d& s : all) {
+    for (const std::int64_t channels : {1, 3, 16, 33}) {
+      CAPTURE(to_string(s));
+      CAPTURE(channels);
+      std::vector<Pooled> results;
+      for (const bool fuse : {false, true}) {
+        const auto build = [&](Tensor x) {
+          const Tensor y = max_pool2d(relu(x), s);
+          if (fuse) passes::fuse(*x.graph);
+          CHECK(x.graph->nodes.size() == (fuse && s.size[0] < 16 ? 1U : 2U));
+          return y;
+        };
+        results.push_back(run_pool(build, {2, channels, 6, 7}));
+      }
+      CHECK(results[1].y.same_bits(results[0].y));
+      CHECK(testing::difference(results[1].dx, results[0].dx) == 0.0);
+    }
+  }
 }
 
 TEST_CASE("avg_pool2d: means and their gradients agree with the definition, padding being zeros") {
