@@ -36,6 +36,7 @@ struct Options {
   int threads = 1;  // members of the team. Part of the arithmetic: sums are added up per member
   int chunks = 0;   // goes in which a member takes its rows; 0: as the sizes of activations suggest
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
+  bool adaptive = true;  // while that is faster, the calling thread does so anyway
 
   // Passes that can be switched off. Only two of them ever change a bit, and only the order in
   // which sums are rounded: fuse_updates, and fuse where work is done in chunks, since what is

@@ -197,7 +197,7 @@ Program::Program(Program&&) noexcept = default;
 Program& Program::operator=(Program&&) noexcept = default;
 Program::~Program() = default;
 
-void Program::use_team(bool on) { state_->runner->muster(on, blueprint_.options.threads); }
+void Program::use_team(bool on) { state_->runner->muster(on, blueprint_.options.threads, blueprint_.options.adaptive); }
 
 void Program::run(std::string_view name, std::span<const Feed> feeds, const Observer* observer) {
   const Claim claim(state_->running);

@@ -2,6 +2,7 @@
 // birth: by the member who alone touches them, or by member 0 between two phases.
 #include "engine/runner.h"
 
+#include <chrono>
 #include <utility>
 
 #include "engine/backend/one_thread.h"
@@ -9,6 +10,10 @@
 namespace poolgrad {
 namespace {
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 }  // namespace
 
 Bindings::Bindings(const Entry& of_entry, int members)
@@ -124,9 +129,16 @@ void Runner::alone(Bindings& bindings, const Observer* observer) {
   });
 }
 
+/// Answers for how long the caller waited for others.
 template <bool kDynamic, bool kObserved>
-void Runner::together(Bindings& bindings, const Observer* observer) {
+double Runner::together(Bindings& bindings, const Observer* observer) {
   if constexpr (kDynamic) guarded([&] { cross(bindings, 0); });
+  double waited = 0.0, arrived = 0.0;
+  const auto meet = [&](int member) {
+    const double since = member == 0 ? seconds_now() : 0.0;
+    team_->meet();
+    if (member == 0) waited += seconds_now() - since;
+  };
   auto work = [&](int member) {
     std::size_t phase = 0;
     for (const int i : bindings.lists[row(member)]) {
@@ -134,22 +146,33 @@ void Runner::together(Bindings& bindings, const Observer* observer) {
         guarded([&] { step<kDynamic, kObserved>(bindings, i, observer); });
         continue;
       }
-      team_->meet();
+      meet(member);
       if constexpr (kDynamic) {
         ++phase;
         if (member == 0) guarded([&] { cross(bindings, phase); });
         team_->meet();
       }
     }
+    if (member == 0) arrived = seconds_now();
   };
   team_->run(work);
+  waited += seconds_now() - arrived;
   if constexpr (kDynamic) guarded([&] { cross(bindings, bindings.entry->edges.size()); });
+  return waited;
 }
 
 template <bool kDynamic, bool kObserved>
 void Runner::choose(Bindings& bindings, const Observer* observer) {
-  team_ ? together<kDynamic, kObserved>(bindings, observer)
-        : alone<kDynamic, kObserved>(bindings, observer);
+  if (!team_) return alone<kDynamic, kObserved>(bindings, observer);
+  const double begin = seconds_now();
+  double waited = 0.0;
+  if (!adaptive_ || bindings.pace.team(begin)) {
+    waited = together<kDynamic, kObserved>(bindings, observer);
+  } else {
+    alone<kDynamic, kObserved>(bindings, observer);
+  }
+  const double end = seconds_now();
+  bindings.pace.note(end, end - begin, waited);
 }
 
 void Runner::run(Bindings& bindings, const Observer* observer) {
@@ -165,7 +188,8 @@ void Runner::run(Bindings& bindings, const Observer* observer) {
   std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
-void Runner::muster(bool team, int members) {
+void Runner::muster(bool team, int members, bool adaptive) {
+  adaptive_ = adaptive;
   if (team_ && team_->forked())
     (void)team_.release();  // its threads are the parent's: none to join
   if (!team || members == 1) {

@@ -6,6 +6,7 @@
 #include <exception>
 #include <memory>
 
+#include "engine/pace.h"
 #include "engine/program.h"
 #include "engine/team.h"
 
@@ -22,6 +23,7 @@ struct Bindings {
   std::vector<Args> args;        // per step
   std::vector<void*> base;       // per storage; nullptr: no bytes at the moment
   std::vector<void*> home;       // per persistent storage: where it lies unless a feed is bound
+  Pace pace;
   std::vector<std::vector<int>> lists;  // per member: its steps, and -1 where a phase ends
 
  private:
@@ -42,9 +44,10 @@ class Runner {
   void run(Bindings& bindings, const Observer* observer);
 
   /// Makes or dismisses the team; after a fork, makes it anew.
-  void muster(bool team, int members);
+  /// `adaptive`: the team runs what it runs faster than this thread alone does.
+  void muster(bool team, int members, bool adaptive);
   void muster_after_fork() {
-    if (team_ && team_->forked()) muster(true, team_->members());
+    if (team_ && team_->forked()) muster(true, team_->members(), adaptive_);
   }
 
   /// Requested bytes alive at `source` now, and the most since reset_peak().
@@ -62,7 +65,7 @@ class Runner {
   template <bool kDynamic, bool kObserved>
   void alone(Bindings& bindings, const Observer* observer);
   template <bool kDynamic, bool kObserved>
-  void together(Bindings& bindings, const Observer* observer);
+  double together(Bindings& bindings, const Observer* observer);
   template <bool kDynamic, bool kObserved>
   void choose(Bindings& bindings, const Observer* observer);
   template <typename F>
@@ -72,6 +75,7 @@ class Runner {
   memory::Stream stream_;
   std::atomic<std::size_t> live_ = 0, peak_ = 0;
   std::unique_ptr<Team> team_;
+  bool adaptive_ = true;
   std::atomic<bool> failed_ = false;
   std::exception_ptr failure_;
 };

@@ -58,7 +58,7 @@ void each_mode(const F& test) {
         CAPTURE(to_string(memory));
         CAPTURE(threads);
         CAPTURE(team);
-        test(Options{.memory = memory, .threads = threads, .use_team = team});
+        test(Options{.memory = memory, .threads = threads, .use_team = team, .adaptive = false});
       }
     }
   }
