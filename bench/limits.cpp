@@ -157,13 +157,19 @@ double operations(const std::string_view op, const std::vector<Spec>& inputs,
 }
 
 struct Row {
-  std::string op, outputs;
+  std::string op, shapes;
   int calls = 0;
   double in_step_us = 0.0, alone_us = 0.0;  // of all members together
   double operations = 0.0, bytes = 0.0;     // of operands, each once per call
 };
 
-/// By op and shapes of outputs, the slowest first.
+std::string shapes_of(const std::vector<Spec>& specs) {
+  std::string result;
+  for (const Spec& spec : specs) result += (result.empty() ? "" : " ") + to_string(spec.shape);
+  return result;
+}
+
+/// By op and shapes, the slowest first.
 std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
                       const std::vector<double>& alone) {
   std::map<std::pair<std::string, std::string>, Row> grouped;
@@ -172,11 +178,10 @@ std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
     const std::vector<Spec> inputs = entry.graph->specs(node.inputs);
     const std::vector<Spec> outputs = entry.graph->specs(node.outputs);
     const std::string op(node.op->name);
-    std::string shapes;
-    for (const Spec& spec : outputs) shapes += (shapes.empty() ? "" : " ") + to_string(spec.shape);
+    const std::string shapes = shapes_of(inputs) + " -> " + shapes_of(outputs);
     Row& row = grouped[{op, shapes}];
     row.op = op;
-    row.outputs = shapes;
+    row.shapes = shapes;
     ++row.calls;
     row.in_step_us += in_step[i];
     row.alone_us += alone[i];
@@ -195,7 +200,7 @@ Json json_of(const std::vector<Row>& all) {
   for (const Row& row : all) sum += row.in_step_us;
   Json result = Json::array();
   for (const Row& row : all) {
-    Json line{{"op", row.op},         {"outputs", row.outputs},   {"calls", row.calls},
+    Json line{{"op", row.op},         {"shapes", row.shapes},     {"calls", row.calls},
               {"us", row.in_step_us}, {"alone_us", row.alone_us}, {"share", row.in_step_us / sum}};
     if (row.operations > 0.0) {
       line["gflops"] = row.operations / row.in_step_us * 1e-3;

@@ -83,13 +83,13 @@ def ops(row):
     """Times of all members together."""
     lines = [
         f"#### {row['model']} b{row['batch']}, threads: {row['threads']}\n",
-        "| op | outputs | calls | in the step, µs | alone, µs | share | rate |",
+        "| op | shapes | calls | in the step, µs | alone, µs | share | rate |",
         "|---|---|---|---|---|---|---|",
     ]
     for op in row["ops"][: row["shown"]]:
         rate = f"{op['gflops']:.0f} GFLOP/s" if "gflops" in op else f"{op['gbs']:.1f} GB/s"
         lines.append(
-            f"| {op['op']} | {op['outputs']} | {op['calls']} | {op['us']:,.1f} | "
+            f"| {op['op']} | {op['shapes']} | {op['calls']} | {op['us']:,.1f} | "
             f"{op['alone_us']:,.1f} | {op['share']:.0%} | {rate} |"
         )
     return "\n".join(lines)

@@ -4,10 +4,12 @@ Per cell, one process per peer; all train the same network from the same weights
 and take turns, one window at a time. Who takes part is cells.py; turns.py says what a peer does.
 """
 
+import random
 import sys
+import time
 
 import machine
-import pool_vs_naive
+import windows
 
 from . import cells, networks, report
 from .process import Failed, Process
@@ -20,7 +22,10 @@ DATA = machine.ROOT / "build" / "peers"
 # Which loss tells whether a peer does the same, and how near it must be. After many steps a
 # convolutional network's losses part: a winner of a pool, decided by rounding.
 LOSS_CHECK = {"resnet_small": ("4", 5e-3)}
-USUAL_CHECK = ("20", 2e-3)
+USUAL_CHECK = ("20", 3e-3)
+
+# Windows per peer and cell, and after how many seconds no further round is begun.
+FULL, QUICK = (8, 600), (5, 45)
 
 
 def add_arguments(group):
@@ -72,7 +77,7 @@ def compare(options, network, batch, threads):
                 reason = str(failure)
             if reason:
                 skipped[peer.name] = reason
-        pool_vs_naive.turns(running, options.rounds or (5 if options.quick else 8))
+        take_turns(running, *QUICK if options.quick else FULL)
         for process in running:
             process.finish()
     finally:
@@ -93,6 +98,21 @@ def compare(options, network, batch, threads):
     yield from rows
     for name, reason in skipped.items():
         yield {"bench": "peers", "peer": name} | cell | {"skipped": reason}
+
+
+def take_turns(running, rounds, seconds):
+    """Windows in turn, in an order that changes; further ones for those whom others disturbed. Two
+    rounds are taken however long they last."""
+    order = random.Random(0)
+    end = time.monotonic() + seconds
+    for turn in range(2 * rounds):
+        waiting = running
+        if turn >= rounds:
+            waiting = [p for p in running if len(windows.quiet(p.windows)) < windows.ENOUGH]
+        if not waiting or (turn >= 2 and time.monotonic() > end):
+            return
+        for process in order.sample(waiting, len(waiting)):
+            process.window()
 
 
 def reference(rows):
