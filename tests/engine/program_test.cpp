@@ -158,6 +158,25 @@ TEST_CASE("view: planned bytes are not lent; the error says what to do") {
                        doctest::Contains("has bytes the plan reuses; call keep("), ExportError);
 }
 
+TEST_CASE("view: roots that are views of each other, or of a parameter, have values of their own") {
+  Graph graph;
+  const Tensor w = graph.parameter({2, 3}, Init::constant(2.0F), "w");
+  const Tensor flat = reshape(w, {6}), twice = add(flat, flat), square = reshape(twice, {3, 2});
+  const Tensor again = reshape(square, {1, 6}), last = add(again, again);
+  Program program = compile(graph, {{"run", {flat, twice, square, again, last}}});
+  program.run("run");
+  const auto all_are = [&](Tensor tensor, float value) {
+    return std::ranges::all_of(program.view(tensor).as<float>(),
+                               [&](float each) { return each == value; });
+  };
+  CHECK(all_are(w, 2.0F));
+  CHECK(all_are(flat, 2.0F));
+  CHECK(all_are(twice, 4.0F));
+  CHECK(all_are(square, 4.0F));
+  CHECK(all_are(again, 4.0F));
+  CHECK(all_are(last, 8.0F));
+}
+
 TEST_CASE("columns: one flat array, parts on 64 bytes, gaps zero") {
   Graph graph;
   const Tensor a = graph.parameter({3}, Init::constant(1.0F), "a"),

@@ -64,12 +64,8 @@ def test_add(shape):
 
 
 def test_sum_rows_flatten_and_reshape():
-    compare(lambda x: ops.relu(ops.flatten(x)), lambda x: torch.relu(x.flatten(1)), (3, 4, 5))
-    compare(
-        lambda x: ops.relu(ops.reshape(x, (6, 10))),
-        lambda x: torch.relu(x.reshape(6, 10)),
-        (3, 4, 5),
-    )
+    compare(ops.flatten, lambda x: x.flatten(1), (3, 4, 5))
+    compare(lambda x: ops.reshape(x, (6, 10)), lambda x: x.reshape(6, 10), (3, 4, 5))
     graph = pg.Graph()
     x = graph.parameter((50, 17), "x")
     total = ops.sum_rows(x)
