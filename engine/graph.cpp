@@ -62,11 +62,16 @@ std::vector<Tensor> Graph::add(const OpDef& op, const std::vector<Tensor>& input
   }
   const std::vector<Spec> before = specs(node.inputs);
   std::vector<Spec> made;
+  const auto in_layer = [&](const std::exception& error) {
+    return current_layer.empty() ? text(error.what())
+                                 : text(error.what(), " (in layer '", current_layer, "')");
+  };
   try {
     made = op.infer({before, {}, node.attributes});
   } catch (const ShapeError& error) {
-    if (current_layer.empty()) throw;
-    throw ShapeError(text(error.what(), " (in layer '", current_layer, "')"));
+    throw ShapeError(in_layer(error));
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(in_layer(error));
   }
   for (const Spec& spec : made) {
     const int id = tensors.add(spec);
