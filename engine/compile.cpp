@@ -3,10 +3,8 @@
 
 #include <algorithm>
 #include <map>
-#include <utility>
 
 #include "engine/backend/one_thread.h"
-#include "engine/ops.h"
 #include "engine/passes/passes.h"
 #include "engine/program.h"
 
@@ -249,42 +247,7 @@ const Entry& Blueprint::entry(std::string_view name) const {
   throw ArgumentError(text("program: no entry '", name, "'; there are ", known));
 }
 
-namespace {
-
-/// A kept tensor that would have to share its bytes with another one that has bytes of its own (a
-/// view of a parameter, or of what is kept too) becomes a copy, which nodes do not read.
-void copy_kept_views(Graph& graph) {
-  const Storages storages = assign_storages(graph, false);
-  std::vector<int> own(storages.all.size());  // tensors with bytes of their own
-  const auto owners = [&](int id) -> int& { return own[row(storages.of[row(id)])]; };
-  std::vector<int> reads(row(graph.tensors.size()));  // tensor -> what nodes read in its place
-  for (int id = 0; id < graph.tensors.size(); ++id) {
-    reads[row(id)] = id;
-    if (graph.tensors.persistent(id)) ++owners(id);
-  }
-  for (Node node : std::exchange(graph.nodes, {})) {
-    for (int& id : node.inputs) id = reads[row(id)];
-    const std::vector<int> outputs = node.outputs;
-    const int shared = node.op->view != nullptr ? 1 : node.op->updates;
-    std::vector<std::pair<int, int>> copies;
-    for (std::size_t k = 0; k < std::min(outputs.size(), row(shared)); ++k) {
-      const int id = outputs[k];
-      if (graph.tensors.column[row(id)] != "kept" || owners(id) == 1) continue;
-      --owners(id);
-      node.outputs[k] = graph.tensors.add(graph.tensors.spec[row(id)]);
-      graph.tensors.layer[row(node.outputs[k])] = graph.tensors.layer[row(id)];
-      reads[row(id)] = node.outputs[k];
-      copies.emplace_back(node.outputs[k], id);
-    }
-    graph.nodes.push_back(std::move(node));
-    for (const auto& [from, to] : copies) {
-      (void)duplicate(graph.handle(from));
-      graph.nodes.back().outputs[0] = to;
-    }
-  }
-}
-
-}  // namespace
+namespace {}  // namespace
 
 Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
                 const Options& options) {
@@ -295,7 +258,7 @@ Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
   }
   Blueprint blueprint{.options = options, .tensors = kept.tensors, .rows_id = kept.rows_id()};
   place_columns(blueprint);
-  copy_kept_views(kept);
+  passes::copy_kept_views(kept);
   for (const EntryPoint& entry : entries) {
     blueprint.entries.push_back(drafted(kept, entry, options));
     blueprint.scratch_bytes =

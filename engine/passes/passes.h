@@ -6,6 +6,10 @@
 
 namespace poolgrad::passes {
 
+/// A kept tensor that would have to share its bytes with another one that has bytes of its own (a
+/// view of a parameter, or of what is kept too) becomes a copy, which nodes do not read.
+void copy_kept_views(Graph& graph);
+
 /// Where an op can absorb its only reader, both become one node. Which can is said in
 /// OpDef::absorb; what is kept is not fused away.
 void fuse(Graph& graph);
