@@ -20,13 +20,13 @@ class Reader {
   explicit Reader(const fs::path& path) : path_(path) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
-    if (!fs::exists(status)) fail("no such file");
-    if (!fs::is_regular_file(status)) fail("is not a file");
+    if (!fs::exists(status)) fail("no such file; name one that exists");
+    if (!fs::is_regular_file(status)) fail("is not a file; name one");
     file_bytes_ = fs::file_size(path, error);
-    if (error) fail(error.message());
+    if (error) fail("cannot be read (", error.message(), "); make it readable");
     if (file_bytes_ == 0) fail("is empty; fetch it again");
     file_ = gzopen(path.c_str(), "rb");
-    if (file_ == nullptr) fail(std::strerror(errno));
+    if (file_ == nullptr) fail("cannot be read (", std::strerror(errno), "); make it readable");
     gzbuffer(file_, 1U << 17U);
     zipped_ = gzdirect(file_) == 0;
     if (path.extension() == ".gz" && !zipped_)

@@ -2,6 +2,7 @@
 #include "train/minimize.h"
 
 #include <algorithm>
+#include <map>
 
 #include "engine/autograd.h"
 #include "engine/ops.h"
@@ -50,25 +51,40 @@ float rate_of(const Optimizer& optimizer) {
   return std::visit([](const auto& settings) { return settings.rate; }, optimizer);
 }
 
-/// Makes `gradient` the reserved tensor itself: its producer writes there. Where nobody can be told
-/// to (a view, a value that someone else made or that another parameter has too), by a copy.
-void move_into(Graph& graph, Tensor gradient, int reserved, int first_new,
-               std::vector<int>& taken) {
-  const auto makes = [](int id) {
-    return [id](const Node& node) { return std::ranges::count(node.outputs, id) > 0; };
-  };
-  auto maker = std::ranges::find_if(graph.nodes, makes(gradient.id));
-  if (gradient.id < first_new || maker == graph.nodes.end() || maker->op->view != nullptr ||
-      maker->op->updates > 0 || graph.tensors.persistent(gradient.id) ||
-      std::ranges::count(taken, gradient.id) > 0) {
-    gradient = duplicate(gradient);
+/// Makes gradients the reserved tensors themselves: their producers write there. Where nobody can
+/// be told to (a view, a value that someone else made or that another parameter has too), by a
+/// copy.
+class GradientColumn {
+ public:
+  GradientColumn(Graph& graph, int first_new) : graph_(graph), first_new_(first_new) {}
+
+  Tensor move(Tensor gradient, int reserved) {
+    if (const auto moved = moved_.find(gradient.id); moved != moved_.end()) {
+      gradient = duplicate(graph_.handle(moved->second));
+    } else if (!can_move(gradient)) {
+      gradient = duplicate(gradient);
+    }
+    moved_[gradient.id] = reserved;
+    for (Node& node : graph_.nodes) {
+      std::ranges::replace(node.inputs, gradient.id, reserved);
+      std::ranges::replace(node.outputs, gradient.id, reserved);
+    }
+    return graph_.handle(reserved);
   }
-  taken.push_back(gradient.id);
-  for (Node& node : graph.nodes) {
-    std::ranges::replace(node.inputs, gradient.id, reserved);
-    std::ranges::replace(node.outputs, gradient.id, reserved);
+
+ private:
+  [[nodiscard]] bool can_move(Tensor gradient) const {
+    const auto maker = std::ranges::find_if(graph_.nodes, [&](const Node& node) {
+      return std::ranges::count(node.outputs, gradient.id) > 0;
+    });
+    return gradient.id >= first_new_ && maker != graph_.nodes.end() && maker->op->view == nullptr &&
+           maker->op->updates == 0;
   }
-}
+
+  Graph& graph_;
+  int first_new_;             // tensors before it are the caller's
+  std::map<int, int> moved_;  // what a gradient was -> what it is now
+};
 
 /// What one update is given: handles of a parameter, its moments and its gradient, or of whole
 /// columns.
@@ -125,17 +141,17 @@ std::vector<int> append_training(Graph& graph, const Reserved& reserved, const O
       differentiate(graph.handle(reserved.loss), parameters, graph.handle(reserved.scale));
 
   std::vector<Update> updates;
-  std::vector<int> taken;
+  GradientColumn column(graph, first_new);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    // The node that makes it may have been fused into another layer's; reports want the parameter's.
+    // The node that makes it may have been fused into another layer's; reports want the
+    // parameter's.
     if (gradients[i] && gradients[i].id >= first_new)
       graph.tensors.layer[row(gradients[i].id)] = graph.tensors.layer[row(parameters[i].id)];
     Update update{parameters[i], gradients[i], {}};
     if (gradients[i] && !reserved.gradients.empty()) {
-      move_into(graph, gradients[i], reserved.gradients[i], first_new, taken);
-      update.gradient = graph.handle(reserved.gradients[i]);
+      update.gradient = column.move(gradients[i], reserved.gradients[i]);
     }
-    for (const auto& column : reserved.moments) update.moments.push_back(graph.handle(column[i]));
+    for (const auto& moment : reserved.moments) update.moments.push_back(graph.handle(moment[i]));
     updates.push_back(update);
   }
   if (when == Updates::whole_column) updates = by_runs(updates);

@@ -1,0 +1,149 @@
+// The loop, on data small enough to be learned in a moment.
+#include "train/fit.h"
+
+#include <cmath>
+#include <random>
+
+#include <doctest/doctest.h>
+
+#include "engine/ops.h"
+
+namespace poolgrad::train {
+namespace {
+
+/// Points around three centres, in four dimensions.
+struct Clusters {
+  std::vector<float> samples;
+  std::vector<std::int64_t> labels;
+  Dataset data;
+
+  Clusters(int n, unsigned seed) {
+    std::mt19937 random(seed);
+    for (int i = 0; i < n; ++i) {
+      const int label = i % 3;
+      labels.push_back(label);
+      for (int axis = 0; axis < 4; ++axis) {
+        const float noise = static_cast<float>(random() % 1000) / 1000.0F - 0.5F;
+        samples.push_back((axis == label ? 1.0F : 0.0F) + noise);
+      }
+    }
+    data = {ArrayView::of(std::span(samples), {n, 4}, DType::f32),
+            ArrayView::of(std::span(labels), {n}, DType::i64), 3};
+  }
+};
+
+struct Problem {
+  Clusters train{100, 1}, test{30, 2};
+  Split data{train.data, test.data};
+};
+
+/// Four inputs, eight hidden, three outputs.
+Tensor model(Graph& graph, Tensor x, bool) {
+  std::vector<Tensor> p = graph.column("parameters");
+  if (p.empty()) {
+    const Init four = Init::kaiming_uniform(4, 7), eight = Init::kaiming_uniform(8, 7);
+    p = {graph.parameter({8, 4}, four, "0.weight"), graph.parameter({8}, four, "0.bias"),
+         graph.parameter({3, 8}, eight, "2.weight"), graph.parameter({3}, eight, "2.bias")};
+  }
+  return linear(relu(linear(x, p[0], p[1])), p[2], p[3]);
+}
+
+TaskSpec spec(std::int64_t batch = 16, const Optimizer& optimizer = Adam{.rate = 0.02F}) {
+  return {.model = model, .sample = {4}, .batch = batch, .optimizer = optimizer};
+}
+
+std::vector<float> weights(const Program& program) {
+  const std::span<float> flat = program.column("parameters").as<float>();
+  return {flat.begin(), flat.end()};
+}
+
+TEST_CASE("fit: a small problem is learned, epoch by epoch, short last batches included") {
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries, {.guard_bytes = 256});
+  int epochs = 0, steps = 0;
+  const FitResult result =
+      fit(task, program, problem.data, {.epochs = 20},
+          {.on_step =
+               [&](const StepReport& report) {
+                 CHECK(report.of == 7);  // 6 batches of 16 and one of 4
+                 CHECK(report.step == steps++ % 7 + 1);
+               },
+           .on_epoch = [&](const EpochReport& report) { CHECK(report.epoch == ++epochs); }});
+  CHECK(epochs == 20);
+  CHECK(result.steps == 140);
+  CHECK(steps == 140);
+  REQUIRE(result.epochs.size() == 20);
+  CHECK(result.epochs.back().train_loss < 0.3 * result.epochs.front().train_loss);
+  CHECK(result.epochs.back().test_accuracy > 0.9);
+  CHECK(result.measured_peak_bytes == result.predicted_peak_bytes);
+  CHECK(result.guards_intact);
+  CHECK_FALSE(result.interrupted);
+  CHECK(program.view(task.graph->step()).as<std::int64_t>()[0] == 140);
+}
+
+TEST_CASE("fit: the same seed gives the same weights, another one others") {
+  const Problem problem;
+  const auto trained = [&](std::uint64_t seed, int threads) {
+    const Task task = make_task(spec());
+    Program program = compile(*task.graph, task.entries, {.threads = threads});
+    (void)fit(task, program, problem.data, {.epochs = 2, .seed = seed});
+    return weights(program);
+  };
+  CHECK(trained(1, 1) == trained(1, 1));
+  CHECK(trained(1, 2) == trained(1, 2));
+  CHECK(trained(1, 1) != trained(2, 1));
+}
+
+TEST_CASE("fit: stopped, it ends after the step and says so") {
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries);
+  int asked = 0;
+  const FitResult result = fit(task, program, problem.data, {.epochs = 5},
+                               {.should_stop = [&] { return ++asked == 10; }});
+  CHECK(result.interrupted);
+  CHECK(result.steps <= 10);
+  CHECK(program.view(task.graph->step()).as<std::int64_t>()[0] == result.steps);
+  for (const float weight : weights(program)) CHECK(std::isfinite(weight));
+}
+
+TEST_CASE("fit: a loss that is no number ends it, naming epoch and step") {
+  Problem problem;
+  problem.train.samples[40 * 4] = std::numeric_limits<float>::quiet_NaN();
+  const Task task = make_task(spec(100));
+  Program program = compile(*task.graph, task.entries);
+  CHECK_THROWS_WITH_AS((void)fit(task, program, problem.data),
+                       "fit: the loss became nan at step 1 of epoch 1; lower the learning rate",
+                       DivergedError);
+}
+
+TEST_CASE("fit: data that does not fit the task is refused before the first step") {
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries);
+  CHECK_THROWS_AS((void)fit(task, program, problem.data, {.epochs = 0}), ArgumentError);
+  Split wide = problem.data;
+  wide.train.samples.shape = {50, 8};
+  CHECK_THROWS_AS((void)fit(task, program, wide), ShapeError);
+  Split many = problem.data;
+  many.train.classes = 10;
+  CHECK_THROWS_AS((void)fit(task, program, many), ShapeError);
+  const Task large = make_task(spec(101));
+  Program larger = compile(*large.graph, large.entries);
+  CHECK_THROWS_WITH_AS((void)fit(large, larger, problem.data),
+                       "batches: batch 101 of a data set of 100 samples; take 1 to 100",
+                       ArgumentError);
+}
+
+TEST_CASE("fit: a test set smaller than a batch is measured whole") {
+  Problem problem;
+  const Task task = make_task(spec(64));
+  Program program = compile(*task.graph, task.entries);
+  const FitResult result = fit(task, program, problem.data, {.epochs = 1});
+  const double right = result.epochs[0].test_accuracy * 30;
+  CHECK(right == doctest::Approx(std::round(right)).epsilon(1e-9));
+}
+
+}  // namespace
+}  // namespace poolgrad::train
