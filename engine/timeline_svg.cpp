@@ -11,7 +11,7 @@ namespace poolgrad {
 namespace {
 
 constexpr double kWidth = 900, kHeight = 480;
-constexpr double kLeft = 76, kRight = 886, kTop = 58, kBottom = 400;  // the plot
+constexpr double kLeft = 76, kRight = 886, kTop = 64, kBottom = 400;  // the plot
 constexpr std::size_t kMostTitles = 400;  // above, tooltips would make the file heavy
 
 /// By Role. Told apart by lightness too, for those who see few colours.
@@ -150,9 +150,9 @@ class Picture {
       for (; end < rows_.size() && rows_[end].persistent && rows_[end].role == rows_[i].role; ++end)
         bytes += rows_[end].bytes;
       const double lower = y(rows_[i].offset), upper = y(rows_[i].offset + bytes);
-      if (lower - upper > 15) {
+      if (lower - upper > 15) {  // low in the band: two moments have a seam in the middle
         const bool dark = rows_[i].role != Role::moment && rows_[i].role != Role::other;
-        put_text(kLeft + 8, (lower + upper) / 2 + 4,
+        put_text(kLeft + 8, (3 * lower + upper) / 4 + 4,
                  text(to_string(rows_[i].role), "s, ", human_bytes(bytes)),
                  dark ? "fill=\"#fff\"" : "");
       }
@@ -165,7 +165,7 @@ class Picture {
     const bool reached = entry_.plan.optimal();
     out_ << "<path d=\"M" << kLeft << " " << y(bytes) << "H" << kRight
          << "\" stroke=\"#111\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"/>\n";
-    put_text(kRight, kTop - 8,
+    put_text(kRight, kTop - 20,
              text("- - - lower bound ", human_bytes(bytes),
                   reached ? ": reached, no plan is smaller" : ": no plan is smaller than this"),
              "text-anchor=\"end\"");
@@ -182,7 +182,7 @@ class Picture {
            << "<path d=\"M" << at - 5 << " " << kTop - 8 << "h10l-5 7z\" fill=\"#111\"/>\n";
       if (first) {
         const Node& node = entry_.graph->nodes[static_cast<std::size_t>(mark.step)];
-        put_text(kLeft, kTop - 8, text("\u25bc the fullest moment: ", node.op->name));
+        put_text(kLeft, kTop - 20, text("\u25bc the fullest moment: ", node.op->name));
       }
       first = false;
     }
