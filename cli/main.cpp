@@ -1,5 +1,7 @@
 // poolgrad: reads the command line and answers with an exit code. What a subcommand does is in its
 // file.
+#include <algorithm>
+#include <cctype>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -19,8 +21,11 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
   std::string command = "poolgrad";
   for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
-  std::string what = error.what();  // some of CLI11's messages have several lines
+  std::string what = error.what();  // of CLI11: a sentence, some with several lines
   std::replace(what.begin(), what.end(), '\n', ' ');
+  what[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(what[0])));
+  if (app.get_subcommands().empty() && !app.remaining().empty())
+    what = text("no command '", app.remaining()[0], "'; choose train, plan or info");
   return fail(text(what, "; see ", command, " --help"), kUsage);
 }
 

@@ -123,6 +123,7 @@ struct Program::State {
       if (batched_input(tensors, id)) rows = std::max(rows, spec.shape[0]);
     }
     set_rows(blueprint, rows);  // until a feed says otherwise, all of them
+    lent.reserve(views.size());  // run() allocates nothing
   }
 
   void set_rows(const Blueprint& blueprint, std::int64_t rows) {
@@ -159,7 +160,7 @@ struct Program::State {
       return storage.bytes == slot.bytes();
     };
     const bool in_place = dense && std::ranges::all_of(bindings, alone);
-    if (!in_place) {
+    if (!in_place && values.data != slot.data) {  // gathered in the slot itself: there already
       ArrayView part = slot;
       if (part.shape.rank() > 0) part.shape[0] = values.shape[0];
       copy(values, part);

@@ -1,0 +1,455 @@
+"""The poolgrad command as a user meets it: exit codes, lines, files, signals."""
+
+import gzip
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def find_command():
+    """The command of the build that this Python imports poolgrad from."""
+    if "POOLGRAD_COMMAND" in os.environ:
+        return Path(os.environ["POOLGRAD_COMMAND"])
+    poolgrad = pytest.importorskip("poolgrad")
+    return Path(poolgrad.__file__).parents[2] / "bin" / "poolgrad"
+
+
+COMMAND = find_command()
+if not COMMAND.exists():
+    pytest.skip(
+        f"no command at {COMMAND}; build it, or set POOLGRAD_COMMAND", allow_module_level=True
+    )
+
+
+def run(*args, **options):
+    return subprocess.run(
+        [COMMAND, *map(str, args)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def lines(*args):
+    result = run(*args)
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_data(folder, train=600, test=150, size=28):
+    """Images whose bright rows say their label: learnt in an epoch or two."""
+    random = np.random.default_rng(1)
+    for prefix, count in ("train", train), ("t10k", test):
+        labels = np.arange(count) % 10
+        images = random.integers(0, 100, (count, size, size))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 3] += 150
+        for name, array in ("images-idx3", images), ("labels-idx1", labels):
+            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def read_safetensors(path):
+    """Names, shapes and values, by the format's description alone."""
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header.pop("__metadata__")
+    return {
+        name: np.frombuffer(raw[8 + size :][slice(*entry["data_offsets"])], np.float32).reshape(
+            entry["shape"]
+        )
+        for name, entry in header.items()
+    }
+
+
+# ---- what is printed
+
+
+def test_json_lines_have_exactly_the_promised_fields(data):
+    plan, *epochs, done = lines("train", "--data", data, "--epochs", 2, "--json")
+    assert set(plan) == {
+        "event",
+        "arena_bytes",
+        "lower_bound_bytes",
+        "sum_bytes",
+        "persistent_bytes",
+    }
+    assert plan["event"] == "plan"
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    for line in epochs:
+        assert set(line) == {"event", "epoch", "train_loss", "test_accuracy", "seconds"}
+        assert line["event"] == "epoch"
+    assert set(done) == {
+        "event",
+        "test_accuracy",
+        "images_per_s",
+        "allocations_in_loop",
+        "library_allocations_per_step",
+        "library_bytes_per_step",
+        "predicted_peak_bytes",
+        "measured_peak_bytes",
+    }
+    assert done["event"] == "done"
+    assert done["test_accuracy"] == epochs[-1]["test_accuracy"]
+
+
+def test_peak_is_as_predicted_and_the_loop_allocates_nothing(data):
+    for model in "mlp", "cnn":
+        for threads in 1, 2:
+            done = lines(
+                *("train", "--data", data, "--model", model, "--epochs", 1),
+                *("--batch", 32, "--threads", threads, "--json"),
+            )[-1]
+            assert done["measured_peak_bytes"] == done["predicted_peak_bytes"]
+            assert done["allocations_in_loop"] in (0, None)  # None: a build that cannot count
+
+
+def test_text_for_people_has_no_control_characters_in_a_pipe(data):
+    result = run("train", "--data", data, "--epochs", 2)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "lower bound" in result.stdout
+    assert re.search(
+        r"^epoch 2/2  loss [\d.]+  accuracy [\d.]+  test accuracy ", result.stdout, re.M
+    )
+    assert ": equal\n" in result.stdout
+    assert "\r" not in result.stdout
+    assert "\033" not in result.stdout
+
+
+def test_a_terminal_shows_progress_with_the_time_left(data):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "train", "--data", data, "--model", "cnn", "--epochs", "2", "--batch", "8"],
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while piece := os.read(leader, 4096):
+            shown += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(leader)
+    assert process.wait() == 0
+    assert re.search(rb"epoch 1/2 \[=* *\] loss .* accuracy .* images/s  ETA \d+:\d\d", shown)
+
+
+def test_small_data_is_learnt(data):
+    done = lines("train", "--data", data, "--epochs", 5, "--batch", 32, "--json")[-1]
+    assert done["test_accuracy"] > 0.9
+
+
+# ---- plans
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--model", "cnn", "--batch", "32"],
+        ["--hidden", "64,32", "--optimizer", "sgd", "--momentum", "0.9"],
+        ["--model", "cnn", "--threads", "2", "--chunks", "4"],
+        ["--memory", "direct"],
+    ],
+)
+def test_plan_is_the_plan_that_train_prints(data, flags):
+    trained = lines("train", "--data", data, "--epochs", 1, "--json", *flags)[0]
+    assert lines("plan", "--json", *flags) == [trained]
+
+
+def test_plan_reaches_the_lower_bound_with_one_thread():
+    for model in "mlp", "cnn":
+        for batch in 32, 128:
+            flags = ["--model", model, "--batch", batch, "--threads", 1]
+            (plan,) = lines("plan", "--json", *flags)
+            assert plan["arena_bytes"] == plan["lower_bound_bytes"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "tests/data/plans").glob("*.csv")), ids=lambda f: f.name
+)
+def test_plan_of_buffers_in_a_file(file):
+    (plan,) = lines("plan", "--input", file, "--json")
+    assert set(plan) == {"buffers", "lower_bound_bytes", "arena_bytes", "optimal", "ms"}
+    assert plan["buffers"] == len(file.read_text().splitlines()) - 1
+    assert plan["optimal"] == (plan["arena_bytes"] == plan["lower_bound_bytes"])
+    assert plan["arena_bytes"] <= 1.05 * plan["lower_bound_bytes"]
+
+
+def test_plan_draws_a_picture(tmp_path):
+    import xml.dom.minidom
+
+    svg = tmp_path / "arena.svg"
+    result = run("plan", "--model", "cnn", "--svg", svg)
+    assert result.returncode == 0
+    assert xml.dom.minidom.parse(str(svg)).documentElement.tagName == "svg"
+    assert [file.name for file in tmp_path.iterdir()] == ["arena.svg"]
+
+
+# ---- weights
+
+
+def test_saved_weights_have_torchs_names_and_are_the_same_in_every_memory_mode(data, tmp_path):
+    files = []
+    for memory in "planned", "pooled", "direct":
+        files.append(tmp_path / f"{memory}.safetensors")
+        lines(
+            *("train", "--data", data, "--model", "cnn", "--epochs", 1, "--threads", 1),
+            *("--memory", memory, "--save", files[-1], "--json"),
+        )
+    weights = read_safetensors(files[0])
+    assert {name: array.shape for name, array in weights.items()} == {
+        "0.weight": (32, 1, 3, 3),
+        "0.bias": (32,),
+        "3.weight": (64, 32, 3, 3),
+        "3.bias": (64,),
+        "7.weight": (128, 3136),
+        "7.bias": (128,),
+        "9.weight": (10, 128),
+        "9.bias": (10,),
+    }
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+
+
+def test_a_seed_decides_the_weights(data, tmp_path):
+    files = [tmp_path / name for name in ("a", "b", "c")]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        lines("train", "--data", data, "--epochs", 1, "--seed", seed, "--save", file, "--json")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes() != files[2].read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_saves_a_readable_file_and_says_so(data, tmp_path, number):
+    file = tmp_path / "w.safetensors"
+    process = subprocess.Popen(
+        [COMMAND, "train", "--data", data, "--epochs", "100000", "--json", "--save", file],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(3):  # the plan and two epochs
+        process.stdout.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == ""
+    last = json.loads(out.splitlines()[-1])
+    assert last["event"] == "interrupted"
+    assert last["steps"] >= 2 * 10
+    assert last["saved"] == str(file)
+    assert all(np.isfinite(array).all() for array in read_safetensors(file).values())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_saves_nothing(data, tmp_path):
+    file = tmp_path / "w.safetensors"
+    file.write_text("old")
+    flags = ["--optimizer", "sgd", "--lr", "1e30", "--save", file]
+    result = run("train", "--data", data, *flags)
+    assert result.returncode == 1
+    pattern = (
+        r"poolgrad: fit: the loss became \S+ at step \d+ of epoch 1; lower the learning rate\n"
+    )
+    assert re.fullmatch(pattern, result.stderr)
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "a subcommand is required"),
+        (["fly"], "no command 'fly'; choose train, plan or info"),
+        (["train", "--nope"], "--nope"),
+        (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--epochs", "0"], "--epochs: 0; take 1 or more"),
+        (["train", "--batch", "0"], "--batch: 0; take 1 or more"),
+        (["train", "--batch", "-3"], "--batch: -3; take 1 or more"),
+        (["train", "--model", "gpt"], "--model: no 'gpt'; choose mlp"),
+        (["train", "--optimizer", "lion"], "--optimizer: no 'lion'; choose sgd, adam or adamw"),
+        (["train", "--lr", "-1"], "adam: learning rate is -1; it must be 0 or more"),
+        (["train", "--lr", "nan"], "adam: learning rate is nan; it must be 0 or more"),
+        (["train", "--momentum", "0.9"], "--momentum: adam has none"),
+        (["train", "--optimizer", "sgd", "--momentum", "1.5"], "sgd: momentum is 1.5"),
+        (["train", "--optimizer", "sgd", "--nesterov"], "nesterov needs a momentum"),
+        (["train", "--weight-decay", "-0.1"], "adam: weight decay is -0.1"),
+        (["train", "--hidden", "128,0"], "mlp: a hidden layer of 0"),
+        (["train", "--model", "cnn", "--hidden", "9"], "--hidden: the cnn has fixed widths"),
+        (["train", "--threads", "0"], "0 threads"),
+        (["train", "--chunks", "few"], "--chunks: no 'few'; choose auto or a number above 0"),
+        (["train", "--memory", "magic"], "--memory: no 'magic'; choose planned, pooled or direct"),
+        (["train", "--memory-limit", "many"], "--memory-limit: 'many' is no number of bytes"),
+        (["train", "--memory-limit", "5 parsecs"], "has a unit that is none"),
+        (["train", "--memory-limit", "-1"], "is outside"),
+        (["plan", "--input", "x.csv", "--batch", "3"], "--batch excludes --input"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(data, args, message):
+    result = run(*args, *(["--data", data] if args[:1] == ["train"] else []))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("poolgrad: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_a_batch_larger_than_the_data(data):
+    result = run("train", "--data", data, "--batch", 601)
+    assert result.returncode == 2
+    assert "--batch: 601 is more than the 600 samples" in result.stderr
+
+
+def damage(folder, name, change):
+    path = folder / f"{name}-ubyte.gz"
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("train-images-idx3", lambda raw: b"", "is empty"),
+        ("train-images-idx3", lambda raw: raw[: len(raw) // 2], "is truncated"),
+        ("train-images-idx3", gzip.decompress, "is not a gzip file"),
+        (
+            "t10k-images-idx3",
+            lambda raw: gzip.compress(gzip.decompress(raw) + b"x"),
+            "has bytes behind",
+        ),
+        ("t10k-images-idx3", lambda raw: gzip.compress(b"PNG...."), "is not an IDX file"),
+        ("t10k-labels-idx1", lambda raw: gzip.compress(idx(np.arange(9))), "but '"),
+        ("t10k-labels-idx1", lambda raw: gzip.compress(idx(np.arange(150))), "has label 10"),
+    ],
+)
+def test_bad_data_is_one_line_that_names_the_file(tmp_path, name, change, message):
+    damage(write_data(tmp_path, 40, 150), name, change)
+    result = run("train", "--data", tmp_path, "--batch", 8)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("poolgrad: ")
+    assert result.stderr.count("\n") == 1
+    assert name in result.stderr
+    assert message in result.stderr
+
+
+def test_missing_data_says_how_to_get_it(tmp_path):
+    for folder in tmp_path, tmp_path / "none":
+        result = run("train", "--data", folder)
+        assert result.returncode == 1
+        assert "apt-get install dataset-fashion-mnist" in result.stderr
+
+
+def test_a_plan_over_the_limit_names_the_largest_batch_that_fits(data):
+    flags = ["--model", "cnn", "--batch", 256, "--threads", 1]
+    for command in ["train", "--data", data], ["plan"]:
+        result = run(*command, *flags, "--memory-limit", "9MiB")
+        assert result.returncode == 1
+        assert result.stdout == ""
+        fits = re.search(
+            r"memory: batch 256 needs .*; the largest batch that fits is (\d+)$",
+            result.stderr.strip(),
+        )
+        batch = int(fits[1])
+        assert (
+            run(
+                "plan", *flags[:2], "--threads", 1, "--batch", batch, "--memory-limit", "9MiB"
+            ).returncode
+            == 0
+        )
+        assert (
+            run(
+                "plan", *flags[:2], "--threads", 1, "--batch", batch + 1, "--memory-limit", "9MiB"
+            ).returncode
+            == 1
+        )
+    result = run("plan", *flags, "--memory-limit", "1MB")
+    assert "not even batch 1 fits" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--save", "--svg"])
+def test_output_that_cannot_be_written_is_known_before_the_work(data, tmp_path, option):
+    for path in tmp_path / "none" / "file", tmp_path:
+        if option == "--save":
+            result = run("train", "--data", data, "--epochs", 100000, option, path)
+        else:
+            result = run("plan", option, path)
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert str(path) in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_a_failure():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([COMMAND, "plan"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert "standard output cannot be written" in result.stderr
+
+
+def test_a_plan_file_that_is_none(tmp_path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("id,lower,upper,size\n0,5,3,64\n")
+    for path in bad, tmp_path / "none.csv":
+        result = run("plan", "--input", path, "--json")
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert str(path) in result.stderr
+
+
+# ---- help
+
+
+def test_help_and_version():
+    for args in ["--help"], ["train", "--help"], ["plan", "--help"], ["info", "--help"]:
+        result = run(*args)
+        assert result.returncode == 0
+        assert "Usage: poolgrad" in result.stdout
+    assert re.fullmatch(r"poolgrad \d+\.\d+\.\d+\n", run("--version").stdout)
+    (info,) = lines("info", "--json")
+    assert info["cores"] >= 1
+
+
+def test_examples_in_help_work(data, tmp_path):
+    (tmp_path / "buffers.csv").write_text("id,lower,upper,size\n0,0,2,64\n")
+    pages = [run(*args, "--help").stdout for args in ([], ["train"], ["plan"])]
+    examples = {
+        line.strip()
+        for page in pages
+        for line in page.splitlines()
+        if re.match(r"  poolgrad \w+ --", line)
+    }
+    assert len(examples) >= 6
+    for example in sorted(examples):
+        _, command, *args = example.split()
+        if command == "train":
+            if "--epochs" in args:
+                args[args.index("--epochs") + 1] = "1"
+            else:
+                args += ["--epochs", "1"]
+            args += ["--data", str(data)]
+        result = run(command, *args, cwd=tmp_path)
+        assert result.returncode == 0, (example, result.stderr)
