@@ -27,6 +27,7 @@ std::unique_ptr<const Graph> optimized(const Graph& graph, const EntryPoint& ent
   passes::drop_dead(*result, roots);
   if (options.fuse_updates) passes::fuse_updates(*result);
   passes::layout(*result, options.layout);
+  if (options.recompute) passes::recompute(*result);
   if (options.schedule) passes::schedule(*result);
   if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);
   passes::split(*result, {options.threads, options.chunks});

@@ -38,10 +38,11 @@ struct Options {
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
   bool adaptive = true;  // while that is faster, the calling thread does so anyway
 
-  // Passes that can be switched off. Only two of them ever change a bit, and only the order in
-  // which sums are rounded: fuse_updates, and fuse where work is done in chunks, since what is
-  // fused decides with what else it is cut.
-  bool fuse = true, fuse_updates = true, layout = true, schedule = true, in_place = true;
+  // Passes that can be switched off. fuse_updates changes how sums are rounded. The others change
+  // no bit by themselves, but where work is done in chunks, fuse and layout decide with what else
+  // it is cut, and so in which order sums over rows are added up.
+  bool fuse = true, fuse_updates = true, layout = true, recompute = true, schedule = true,
+       in_place = true;
 
   std::size_t memory_limit_bytes =
       0;                        // 0: none. A larger arena is a MemoryError before any allocation

@@ -163,6 +163,10 @@ struct OpDef {
   /// most.
   std::optional<Attributes> (*absorb_input)(const Node& self, const Node& previous) = nullptr;
 
+  /// May: the backward pass makes the outputs again instead of having them kept. For ops that cost
+  /// little and whose inputs the backward pass keeps anyway.
+  bool recompute = false;
+
   /// How the work can be done in parts, best first. Absent: only as a whole.
   std::vector<Cut> (*cuts)(const Site&) = nullptr;
 

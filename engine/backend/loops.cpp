@@ -24,15 +24,16 @@ template <int kLanes>
   for (int i = 0; i < kLanes; ++i) sum[i] = add ? sum[i] + total[i] : total[i];
 }
 
-}  // namespace
+// Clang makes no copies of a function that a header has declared without them, so what the header
+// declares only calls these.
 
 POOLGRAD_CLONES
-void add(const float* a, const float* b, float* y, std::int64_t count) {
+void add_values(const float* a, const float* b, float* y, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = a[i] + b[i];
 }
 
 POOLGRAD_CLONES
-void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns) {
+void add_bias(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns) {
   for (std::int64_t row = 0; row < rows; ++row, y += columns) {
     if (bias != nullptr) {
       for (std::int64_t i = 0; i < columns; ++i) y[i] += bias[i];
@@ -44,13 +45,28 @@ void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::i
 }
 
 POOLGRAD_CLONES
-void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
-              bool add, float* sum) {
+void sum_columns(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                 bool add, float* sum) {
   std::int64_t i = 0;
   for (; i + 64 <= columns; i += 64) sum_lanes<64>(x + i, rows, stride, add, sum + i);
   for (; i + 16 <= columns; i += 16) sum_lanes<16>(x + i, rows, stride, add, sum + i);
   for (; i + 4 <= columns; i += 4) sum_lanes<4>(x + i, rows, stride, add, sum + i);
   for (; i < columns; ++i) sum_lanes<1>(x + i, rows, stride, add, sum + i);
+}
+
+}  // namespace
+
+void add(const float* a, const float* b, float* y, std::int64_t count) {
+  add_values(a, b, y, count);
+}
+
+void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns) {
+  add_bias(bias, relu, y, rows, columns);
+}
+
+void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+              bool add, float* sum) {
+  sum_columns(x, rows, columns, stride, add, sum);
 }
 
 }  // namespace poolgrad::loops

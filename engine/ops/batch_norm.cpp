@@ -240,6 +240,7 @@ constexpr OpDef kApply{
     .wants = {Layout::channels_last},
     .overwrites = 0,
     .absorb = absorb_relu<Part>,
+    .recompute = true,
     .cuts = [](const Site&) -> std::vector<Cut> {
       return {{{Share::rows}, {Share::rows}, part_of}};
     },

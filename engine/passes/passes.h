@@ -27,6 +27,10 @@ void fuse_updates(Graph& graph);
 /// stay row-major.
 void layout(Graph& graph, bool propagate);
 
+/// What the backward pass reads of a cheap op (OpDef::recompute) is made again just before, so that
+/// it need not be kept in between.
+void recompute(Graph& graph);
+
 /// Each update as soon as its gradient is final and the last reader of the old value has run.
 void schedule(Graph& graph);
 

@@ -126,14 +126,28 @@ class Finder {
   }
   void try_to_join(int j) {
     if (done_[row(j)]) return;
-    const bool follows =
-        std::ranges::any_of(node(j).inputs, [&](int id) { return in_run_[row(id)]; });
+    const bool follows = reads_run(node(j));
+    if (!follows && made_again(node(j)) && !serves_run(j)) return;
     for (const Cut& cut : cuts(node(j))) {
       if ((follows || weigh(node(j), cut).rows >= kWorthCutting) && fits(j, cut)) {
         join(j, cut);
         return;
       }
     }
+  }
+  [[nodiscard]] bool reads_run(const Node& node) const {
+    return std::ranges::any_of(node.inputs, [&](int id) { return in_run_[row(id)]; });
+  }
+  /// By recompute(), which would be in vain if it ran long before somebody wants it.
+  [[nodiscard]] bool made_again(const Node& node) const {
+    return node.op->recompute && graph_.tensors.backward[row(node.outputs[0])] != 0;
+  }
+  /// Whether the first reader of what node j makes reads the run too.
+  [[nodiscard]] bool serves_run(int j) const {
+    for (int k = j + 1; k < static_cast<int>(graph_.nodes.size()); ++k) {
+      if (std::ranges::count(node(k).inputs, node(j).outputs[0]) > 0) return reads_run(node(k));
+    }
+    return false;
   }
   bool join(int i, const Cut& cut) {
     run_.nodes.push_back({i, cut});

@@ -153,7 +153,7 @@ void bind_program(nb::module_& module) {
               "collections.abc.Sequence[Handle]], *, "
               "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
               "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
-              "schedule: bool = True, in_place: bool = True) -> Program"),
+              "recompute: bool = True, schedule: bool = True, in_place: bool = True) -> Program"),
       "Plans the entries and takes the arena. Roots are kept, so they can be viewed.");
 }
 

@@ -47,6 +47,8 @@ Options options_of(const nb::dict& arguments) {
       options.fuse = nb::cast<bool>(value);
     else if (name == "layout")
       options.layout = nb::cast<bool>(value);
+    else if (name == "recompute")
+      options.recompute = nb::cast<bool>(value);
     else if (name == "schedule")
       options.schedule = nb::cast<bool>(value);
     else if (name == "in_place")

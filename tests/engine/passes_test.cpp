@@ -96,6 +96,42 @@ TEST_CASE("layout: one channel, or one pixel, needs no bytes moved") {
   CHECK(count(graph, "reorder") == 0);
 }
 
+/// Two convolutions, each with batch norm and ReLU, and the gradient of the first weight.
+struct Normalized {
+  Graph graph;
+
+  Normalized() {
+    Tensor t = graph.input({{64, 16, 16, 16}}, "x");
+    const Tensor w = graph.parameter({16, 16, 3, 3}, {}, "w");
+    for (int i = 0; i < 2; ++i) {
+      t = conv2d(t, w, {}, {.padding = {1, 1}});
+      t = relu(batch_norm(t, graph.parameter({16}, {}, "g"), graph.parameter({16}, {}, "b")));
+    }
+    const Tensor ones = graph.input({{t.shape().count(), 1}}, "ones", false);
+    const Tensor loss = reshape(matmul(reshape(t, {1, t.shape().count()}), ones), {});
+    passes::fuse(graph);
+    const Tensor grad = differentiate(loss, std::vector{w}, graph.input({{}}, "one"))[0];
+    passes::drop_dead(graph, std::vector{grad.id, loss.id});
+    passes::layout(graph, true);
+  }
+};
+
+TEST_CASE("recompute: the backward pass reads batch norms of its own, made in its own runs") {
+  Normalized net;
+  CHECK(count(net.graph, "batch_norm") == 2);
+  passes::recompute(net.graph);
+  CHECK(count(net.graph, "batch_norm") == 3);  // nobody reads the last one backwards
+  CHECK(check_order(net.graph) == "");
+  for (const passes::Run& run : passes::find_runs(net.graph, {.members = 2})) {
+    const auto is_backward = [&](const passes::CutNode& cut) {
+      const Node& node = net.graph.nodes[static_cast<std::size_t>(cut.node)];
+      return net.graph.tensors.backward[static_cast<std::size_t>(node.outputs[0])] != 0;
+    };
+    const auto backward = std::ranges::count_if(run.nodes, is_backward);
+    CHECK((backward == 0 || backward == static_cast<std::ptrdiff_t>(run.nodes.size())));
+  }
+}
+
 TEST_CASE("runs: nodes that share rows are cut together, and every node is in one run") {
   Graph graph;
   const Tensor x = graph.input({{64, 8, 32, 32}, DType::f32, Layout::channels_last}, "x");

@@ -119,6 +119,7 @@ TEST_CASE("resnet: memory modes, passes and who runs it change no bit, freed byt
       CHECK(same([](Options& o) { o.memory = Memory::pooled; }));
       CHECK(same([](Options& o) { o.memory = Memory::direct; }));
       CHECK(same([](Options& o) { o.in_place = false; }));
+      CHECK(same([](Options& o) { o.recompute = false; }));
       CHECK(same([](Options& o) { o.schedule = false; }));
       // Reorders in between decide with what else a sum is cut into chunks, and so its rounding.
       if (chunks == 1) CHECK(same([](Options& o) { o.layout = false; }));
@@ -137,6 +138,16 @@ TEST_CASE("resnet: members and chunks change the rounding of sums and nothing el
     CHECK(gap(trained({.threads = split.threads, .chunks = split.chunks}, 3), whole) < 1e-4);
   }
   CHECK(gap(trained({.threads = 2, .chunks = 4, .fuse = false}, 3), whole) < 1e-4);
+}
+
+TEST_CASE("resnet: what lies between convolutions is not kept for the backward pass") {
+  const train::Task task =
+      train::make_task({.model = models::resnet(2, 16), .sample = {1, 28, 28}, .batch = 128});
+  const auto scratch = [&](bool recompute) {
+    const Options options{.threads = 2, .recompute = recompute};
+    return draft(*task.graph, {task.entries[0]}, options).scratch_bytes;
+  };
+  CHECK(scratch(true) < scratch(false) * 4 / 5);
 }
 
 TEST_CASE("resnet: a short batch trains as in a program of its size") {
