@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/error.h"
-#include "idx_files.h"
+#include "tests/train/idx_files.h"
 
 namespace poolgrad::train {
 namespace {

@@ -9,7 +9,7 @@
 #include <zlib.h>
 
 #include "engine/error.h"
-#include "idx_files.h"
+#include "tests/train/idx_files.h"
 
 namespace poolgrad::train {
 namespace {
