@@ -15,6 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+struct Close {
+  void operator()(gzFile file) const { gzclose(file); }
+};
+
 class Reader {
  public:
   explicit Reader(const fs::path& path) : path_(path) {
@@ -25,17 +29,12 @@ class Reader {
     file_bytes_ = fs::file_size(path, error);
     if (error) fail("cannot be read (", error.message(), "); make it readable");
     if (file_bytes_ == 0) fail("is empty; fetch it again");
-    file_ = gzopen(path.c_str(), "rb");
+    file_.reset(gzopen(path.c_str(), "rb"));
     if (file_ == nullptr) fail("cannot be read (", std::strerror(errno), "); make it readable");
-    gzbuffer(file_, 1U << 17U);
-    zipped_ = gzdirect(file_) == 0;
+    gzbuffer(file_.get(), 1U << 17U);
+    zipped_ = gzdirect(file_.get()) == 0;
     if (path.extension() == ".gz" && !zipped_)
       fail("is not a gzip file although its name ends in .gz; fetch it again, or rename it");
-  }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
-  ~Reader() {
-    if (file_ != nullptr) gzclose(file_);
   }
 
   /// As many bytes as are there, at most `bytes`.
@@ -43,7 +42,7 @@ class Reader {
     std::size_t done = 0;
     while (done < bytes) {
       const auto piece = static_cast<unsigned>(std::min<std::size_t>(bytes - done, 1U << 30U));
-      const int got = gzread(file_, static_cast<char*>(to) + done, piece);
+      const int got = gzread(file_.get(), static_cast<char*>(to) + done, piece);
       if (got < 0) fail_unzipping();
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
@@ -56,7 +55,7 @@ class Reader {
     char more = 0;
     if (read(&more, 1) != 0) return false;
     int status = Z_OK;
-    gzerror(file_, &status);
+    gzerror(file_.get(), &status);
     if (status != Z_OK) fail_unzipping();
     return true;
   }
@@ -74,7 +73,7 @@ class Reader {
  private:
   [[noreturn]] void fail_unzipping() const {
     int status = Z_OK;
-    const char* message = gzerror(file_, &status);
+    const char* message = gzerror(file_.get(), &status);
     if (status == Z_BUF_ERROR) fail("is truncated: its gzip data ends too early; fetch it again");
     fail("cannot be unzipped (", status == Z_ERRNO ? std::strerror(errno) : message,
          "); fetch it again");
@@ -82,7 +81,7 @@ class Reader {
 
   fs::path path_;
   std::uintmax_t file_bytes_ = 0;
-  gzFile file_ = nullptr;
+  std::unique_ptr<gzFile_s, Close> file_;
   bool zipped_ = false;
 };
 
