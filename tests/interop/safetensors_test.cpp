@@ -64,9 +64,10 @@ TEST_CASE("safetensors: what is written is read again, with names, shapes, dtype
   const Safetensors read = read_safetensors(file.path);
   CHECK(read.metadata == Metadata{{"format", "pt"}});
   REQUIRE(read.arrays.size() == 4);
-  for (const auto& [name, array] : arrays) {
-    CAPTURE(name);
-    const auto found = std::ranges::find(read.arrays, name, &NamedArray::name);
+  for (const NamedArray& named : arrays) {
+    CAPTURE(named.name);
+    const ArrayView& array = named.array;
+    const auto found = std::ranges::find(read.arrays, named.name, &NamedArray::name);
     REQUIRE(found != read.arrays.end());
     CHECK(found->array.shape == array.shape);
     CHECK(found->array.dtype == array.dtype);
