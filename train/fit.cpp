@@ -141,7 +141,14 @@ class Loop {
   bool test(EpochReport& report) {
     Tally tally;
     test_batches_.in_order();
-    while (test_.next(test_batches_, tally)) {
+    const auto next = [&] {  // part of the loop too, but no training step: only what is ours counts
+      const memory::AllocationWindow window;
+      const bool more = test_.next(test_batches_, tally);
+      result_.allocations.ours += window.counts().ours;
+      result_.allocations.ours_bytes += window.counts().ours_bytes;
+      return more;
+    };
+    while (next()) {
       if (callbacks_.should_stop && callbacks_.should_stop()) return false;
     }
     report.test_loss = tally.mean_loss();

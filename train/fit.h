@@ -44,7 +44,8 @@ struct FitResult {
   std::vector<EpochReport> epochs;  // the finished ones
   double seconds = 0.0;             // spent in training steps, gathering included
   double images_per_second = 0.0;
-  memory::AllocationCounts allocations{};  // in all training steps; 0 where nobody counts
+  /// Ours: in all steps, those on test data too. Library: in training steps. 0 where nobody counts.
+  memory::AllocationCounts allocations{};
   std::size_t predicted_peak_bytes = 0;
   std::size_t measured_peak_bytes = 0;
   bool guards_intact = true;
