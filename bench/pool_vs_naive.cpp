@@ -1,6 +1,7 @@
 // What does a training step cost when its bytes are planned, pooled, or asked for one by one?
 //
 //   pool_vs_naive MODEL BATCH THREADS planned|planned_huge|pooled|direct [CHUNKS]
+//   (CHUNKS 0, the default: as the sizes of activations suggest)
 //
 // One process is one side; run.py starts several, which take turns: for each line on standard input
 // this measures one window and prints it as a JSON line. Facts about the side come first, what it
@@ -65,7 +66,8 @@ void measure(int argc, char** argv) {
   memory::HugePageResource huge;
   Options options{.memory = side.memory, .threads = bench::positive("THREADS", argv[3])};
   options.resource = side.huge_pages ? static_cast<memory::Resource*>(&huge) : &host;
-  if (argc == 6) options.chunks = bench::positive("CHUNKS", argv[5]);
+  if (argc == 6 && std::string_view(argv[5]) != "0")
+    options.chunks = bench::positive("CHUNKS", argv[5]);
 
   bench::Samples samples;
   const bench::ResidentPeak resident;

@@ -63,41 +63,41 @@ def add_arguments(group):
     group.add_argument("--models", nargs="+", default=MODELS)
     group.add_argument("--batches", nargs="+", type=int, default=(32, 128, 512))
     group.add_argument("--rounds", type=int, help="windows per cell; more where others disturb")
-    group.add_argument("--chunks", type=int, help="1: the whole batch at once. Default: automatic")
+    group.add_argument(
+        "--chunks",
+        nargs="+",
+        type=int,
+        help="goes in which a member takes its rows; 0: as the program chooses, 1: the whole "
+        "batch at once, as most frameworks do. Default: 0 1 (an mlp: 0, there they are the same)",
+    )
 
 
 def measure(options):
     """One row per cell."""
     rounds = options.rounds or (5 if options.quick else 10)
     for model in options.models:
-        for threads in options.threads:
-            for batch in options.batches:
-                print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
-                chunks = [str(options.chunks)] if options.chunks else []
-                yield from compare([model, str(batch), str(threads)], chunks, rounds)
+        for chunks in options.chunks or ((0, 1) if model == "cnn" else (0,)):
+            for threads in options.threads:
+                for batch in options.batches:
+                    cell = {"model": model, "batch": batch, "threads": threads, "chunks": chunks}
+                    print(" ".join(f"{key} {cell[key]}" for key in cell), file=sys.stderr)
+                    yield from compare(cell, rounds)
 
 
-def compare(what, chunks, rounds):
-    model, batch, threads = what
-    cell = {
-        "bench": "pool_vs_naive",
-        "model": model,
-        "batch": int(batch),
-        "threads": int(threads),
-        "chunks": int(chunks[0]) if chunks else 0,
-    }
+def compare(cell, rounds):
+    """The sides of one cell."""
     runners = {}
     try:
         for side in SIDES:
             if side.library() is not None:
-                runners[side.name] = Runner(side, what, chunks)
+                runners[side.name] = Runner(side, cell)
         turns(list(runners.values()), rounds)
     finally:
         for runner in runners.values():
             runner.stop()
     losses = {runner.facts["loss_at_step_20"] for runner in runners.values()}
     for side in SIDES:
-        row = cell | {"side": side.name, "memory": side.memory}
+        row = {"bench": "pool_vs_naive"} | cell | {"side": side.name, "memory": side.memory}
         if side.name in runners:
             yield row | {"same_loss": len(losses) == 1} | runners[side.name].row()
         else:
@@ -118,13 +118,14 @@ def turns(runners, rounds):
 class Runner:
     """A process of pool_vs_naive.cpp."""
 
-    def __init__(self, side, what, chunks):
+    def __init__(self, side, cell):
         environment = os.environ | side.environment
         self.library = os.path.realpath(side.library()) if side.preload else ""
         if self.library:
             environment["LD_PRELOAD"] = self.library
+        arguments = [cell["model"], cell["batch"], cell["threads"], side.memory, cell["chunks"]]
         self.process = subprocess.Popen(
-            [machine.PROGRAMS / "pool_vs_naive", *what, side.memory, *chunks],
+            [machine.PROGRAMS / "pool_vs_naive", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -162,10 +163,14 @@ class Runner:
 def table(rows):
     """A summary of ratios, then every cell."""
     measured = [row for row in rows if "n" in row]
-    parts = ["## pool_vs_naive", DOC, ratios(rows)]
-    for key in dict.fromkeys((row["model"], row["threads"]) for row in rows):
-        part = [row for row in rows if (row["model"], row["threads"]) == key]
-        parts.append(cells(*key, part))
+    parts = ["## pool_vs_naive", DOC]
+    for part in grouped(rows, "model", "chunks", "threads").values():
+        parts.append(title(part[0]))
+        parts.append(ratios(part))
+    parts.append("### All cells")
+    for part in grouped(rows, "model", "chunks", "threads").values():
+        parts.append(title(part[0], "####"))
+        parts.append(cells(part))
     if not all(row["same_loss"] for row in measured):
         parts.append("**Losses differ between sides of one cell: these are not the same steps.**")
     if any(not row["quiet"] for row in measured):
@@ -180,38 +185,54 @@ def table(rows):
     return "\n\n".join(parts)
 
 
-DOC = """Median step time as a multiple of `planned` in the same cell (below 1.00 is faster than
-planned), and minor page faults per step."""
+DOC = """Time: median step time as a multiple of `planned` in the same cell (below 1.00 is faster
+than planned). Faults: minor page faults per step. Resident: MiB that the process came to hold in
+memory for compiling and training, kernel library included."""
+
+
+def title(row, marks="###"):
+    whole = {0: "", 1: ", whole batch at once"}.get(row["chunks"], f", {row['chunks']} chunks")
+    return f"{marks} {row['model']}{whole}, threads: {row['threads']}"
+
+
+def grouped(rows, *keys):
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
 
 
 def ratios(rows):
-    keys = dict.fromkeys((row["model"], row["threads"], row["batch"]) for row in rows)
-    head = [f"{model} b{batch}, {threads}T" for model, threads, batch in keys]
-    lines = ["| memory | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    by_batch = {
+        batch: {row["side"]: row for row in part}
+        for (batch,), part in grouped(rows, "batch").items()
+    }
+    head = [f"b{batch} {what}" for batch in by_batch for what in ("time", "faults", "resident")]
+    lines = ["| memory | " + " | ".join(head) + " |", "|---" + "|--:" * len(head) + "|"]
     for side in SIDES:
         line = [side.name]
-        for key in keys:
-            cell = {
-                row["side"]: row
-                for row in rows
-                if (row["model"], row["threads"], row["batch"]) == key
-            }
-            line.append(ratio(cell[side.name], cell["planned"]))
+        for batch in by_batch.values():
+            line += figures(batch[side.name], batch["planned"])
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
 
 
-def ratio(row, planned):
+def figures(row, planned):
     if "skipped" in row:
-        return "skipped"
-    doubt = "" if row["quiet"] and planned["quiet"] else "~"
-    times = row["step_us_p10_p50_p90"][1] / planned["step_us_p10_p50_p90"][1]
-    return f"{times:.2f}{doubt} ({row['faults_per_step']:,.0f})"
+        return ["skipped", "", ""]
+    return [
+        ratio(row, planned) + ("" if row["quiet"] and planned["quiet"] else " ~"),
+        f"{row['faults_per_step']:,.0f}",
+        f"{row['resident_bytes'] / MIB:,.0f}",
+    ]
 
 
-def cells(model, threads, rows):
+def ratio(row, planned):
+    return f"{row['step_us_p10_p50_p90'][1] / planned['step_us_p10_p50_p90'][1]:.2f}"
+
+
+def cells(rows):
     lines = [
-        f"### {model}, threads: {threads}\n",
         "| batch | memory | step, µs: p50 (p10 to p90) | vs planned | faults per step | "
         "in the kernel, µs | peak, MiB | lower bound, MiB | resident, MiB | others, cores |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -223,10 +244,9 @@ def cells(model, threads, rows):
             line += ["skipped"] + [""] * 7
         else:
             low, middle, high = row["step_us_p10_p50_p90"]
-            times = middle / planned[row["batch"]]["step_us_p10_p50_p90"][1]
             line += [
                 f"{middle:,.0f} ({low:,.0f} to {high:,.0f})" + ("" if row["quiet"] else " ~"),
-                f"{times:.2f}",
+                ratio(row, planned[row["batch"]]),
                 f"{row['faults_per_step']:,.1f}",
                 f"{row['system_us_per_step']:,.0f}",
                 f"{row['peak_bytes'] / MIB:.2f}",

@@ -33,4 +33,6 @@ def summary(windows):
 
 def quantile(values, q):
     ordered = sorted(values)
-    return ordered[round(q * (len(ordered) - 1))]
+    below, part = divmod(q * (len(ordered) - 1), 1)
+    low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
+    return low + part * (high - low)
