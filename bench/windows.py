@@ -22,10 +22,11 @@ def summary(windows):
         "windows": len(used),
         "windows_dropped": len(windows) - len(used),
         "quiet": enough,
-        "foreign_cpu": round(quantile([w["foreign_cpu"] for w in windows], 0.5), 3),
+        "foreign_cpu": max(0.0, round(quantile([w["foreign_cpu"] for w in windows], 0.5), 3)),
         "step_us_p10_p50_p90": [
             round(quantile([w["step_us"] for w in used], q), 2) for q in (0.1, 0.5, 0.9)
         ],
+        "step_us_p50_of_all": round(quantile([w["step_us"] for w in windows], 0.5), 2),
         "faults_per_step": round(per_step("faults_per_step"), 2),
         "system_us_per_step": round(per_step("system_us_per_step"), 2),
     }
