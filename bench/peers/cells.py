@@ -117,13 +117,14 @@ def quick_peers(network, batch):
 
 
 def save_quick(rows):
-    """Writes down who came first and second in each cell with two threads."""
+    """Writes down who came first and second in each cell with two threads; a cell that others
+    disturbed keeps what it has."""
     everything = json.loads(QUICK.read_text())
     kind = everything.setdefault(instruction_set(), {})
     for network, batch in CELLS:
         cell = [r for r in rows if (r["model"], r["batch"], r["threads"]) == (network, batch, 2)]
         others = [r for r in cell if "step_us" in r and r["peer"] not in (OURS, BY_HAND)]
         others.sort(key=lambda row: row["step_us"])
-        if others:
+        if others and all(row["quiet"] for row in others):
             kind[key(network, batch)] = [row["peer"] for row in others[:2]]
     QUICK.write_text(json.dumps(everything, indent=2) + "\n")

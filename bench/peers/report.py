@@ -112,7 +112,7 @@ COLOURS = {
     "tf": "#f2a900",
 }
 NAMES = {"torch": "PyTorch", "jax": "JAX", "tf": "TensorFlow"}
-WIDTH, LEFT, BAR, GAP, TOP = 760, 190, 14, 12, 44
+WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 190, 290, 14, 12, 44
 MOST = 6.0  # times poolgrad's; longer bars are cut there
 
 
@@ -169,7 +169,7 @@ def bar(y, library, row, ours):
 
 
 def at(times):
-    return LEFT + times / MOST * (WIDTH - LEFT - 190)
+    return LEFT + times / MOST * (WIDTH - LEFT - RIGHT)
 
 
 def text(x, y, words, more=""):
