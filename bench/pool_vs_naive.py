@@ -61,7 +61,7 @@ SIDES = (
 
 def add_arguments(group):
     group.add_argument("--models", nargs="+", default=MODELS)
-    group.add_argument("--batches", nargs="+", type=int, default=(32, 128, 512))
+    group.add_argument("--batches", nargs="+", type=int, help="default: 32 128 512, quick: 128 512")
     group.add_argument("--rounds", type=int, help="windows per cell; more where others disturb")
     group.add_argument(
         "--chunks",
@@ -75,23 +75,25 @@ def add_arguments(group):
 def measure(options):
     """One row per cell."""
     rounds = options.rounds or (5 if options.quick else 10)
+    most = max(rounds, 8) if options.quick else 2 * rounds
+    batches = options.batches or ([128, 512] if options.quick else [32, 128, 512])
     for model in options.models:
         for chunks in options.chunks or ((0, 1) if model == "cnn" else (0,)):
             for threads in options.threads:
-                for batch in options.batches:
+                for batch in batches:
                     cell = {"model": model, "batch": batch, "threads": threads, "chunks": chunks}
                     print(" ".join(f"{key} {cell[key]}" for key in cell), file=sys.stderr)
-                    yield from compare(cell, rounds)
+                    yield from compare(cell, rounds, most)
 
 
-def compare(cell, rounds):
+def compare(cell, rounds, most):
     """The sides of one cell."""
     runners = {}
     try:
         for side in SIDES:
             if side.library() is not None:
                 runners[side.name] = Runner(side, cell)
-        turns(list(runners.values()), rounds)
+        turns(list(runners.values()), rounds, most)
     finally:
         for runner in runners.values():
             runner.stop()
@@ -104,11 +106,11 @@ def compare(cell, rounds):
             yield row | {"skipped": f"not installed; apt-get install {side.package}"}
 
 
-def turns(runners, rounds):
-    """Windows in turn, in an order that changes; further ones for those whom others disturbed."""
+def turns(runners, rounds, most):
+    """Windows in turn, in an order that changes; then up to `most` where others disturbed."""
     order = random.Random(0)
     waiting = runners
-    for turn in range(2 * rounds):
+    for turn in range(most):
         if turn >= rounds:
             waiting = [r for r in runners if len(windows.quiet(r.windows)) < windows.ENOUGH]
         for runner in order.sample(waiting, len(waiting)):
