@@ -10,7 +10,7 @@ enum ExitCode : int { kSuccess = 0, kFailure = 1, kUsage = 2, kInterrupted = 130
 
 /// `exit_code` is set when the subcommand ends otherwise than well, and errors are thrown.
 void add_train(CLI::App& app, int& exit_code);
-void add_plan(CLI::App& app);
+void add_plan(CLI::App& app, int& exit_code);
 void add_info(CLI::App& app);
 
 }  // namespace poolgrad::cli

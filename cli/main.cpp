@@ -46,7 +46,7 @@ int run(int argc, char** argv) {
       "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.");
   int exit_code = kSuccess;
   add_train(app, exit_code);
-  add_plan(app);
+  add_plan(app, exit_code);
   add_info(app);
   try {
     app.parse(argc, argv);

@@ -1,23 +1,22 @@
-// poolgrad plan: what training would take, without data and without training; or the plan of any
-// buffers in a CSV file.
-#include <chrono>
-#include <iomanip>
+// poolgrad plan: what training would take, without data and without training. The plan of buffers
+// in a CSV file is in plan_requests.cpp.
 #include <iostream>
 
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/output.h"
+#include "cli/plan_requests.h"
 #include "engine/report.h"
 #include "engine/timeline_svg.h"
 #include "interop/atomic_file.h"
-#include "memory/plan_file.h"
 
 namespace poolgrad::cli {
 namespace {
 
 struct Flags {
   PlanFlags plan;
-  std::string input, svg;
+  RequestFlags requests;
+  std::string svg;
   bool json = false;
 };
 
@@ -37,38 +36,16 @@ void plan_model(const Flags& flags) {
   }
 }
 
-void plan_file(const Flags& flags) {
-  const memory::PlanFile file = memory::read_plan(std::filesystem::path(flags.input));
-  const auto begin = std::chrono::steady_clock::now();
-  const memory::Plan plan = memory::plan(file.requests);
-  const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - begin;
-  if (flags.json) {
-    print_line(std::cout, {{"buffers", file.requests.size()},
-                           {"lower_bound_bytes", plan.lower_bound_bytes},
-                           {"arena_bytes", plan.arena_bytes},
-                           {"optimal", plan.optimal()},
-                           {"ms", ms.count()}});
-    return;
-  }
-  std::cout << file.requests.size() << " buffers in " << grouped(plan.arena_bytes)
-            << " bytes, lower bound " << grouped(plan.lower_bound_bytes)
-            << (plan.optimal() ? " (reached)" : "") << ", "
-            << human_bytes(memory::sum_bytes(file.requests)) << " without reuse, " << std::fixed
-            << std::setprecision(1) << ms.count() << " ms\n";
-}
-
 }  // namespace
 
-void add_plan(CLI::App& app) {
+void add_plan(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("plan", "Print what training would take, without data");
   auto flags = std::make_shared<Flags>();
   std::vector<CLI::Option*> of_models = add_plan_flags(*command, flags->plan);
   of_models.push_back(
       command->add_option("--svg", flags->svg, "draw the arena over one training step")
           ->type_name("FILE.svg"));
-  CLI::Option* input =
-      command->add_option("--input", flags->input, "plan these buffers: id,lower,upper,size")
-          ->type_name("FILE.csv");
+  CLI::Option* input = add_request_flags(*command, flags->requests);
   for (CLI::Option* option : of_models) input->excludes(option);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
   command->footer(
@@ -79,7 +56,12 @@ void add_plan(CLI::App& app) {
       "  poolgrad plan --model cnn --batch 128 --threads 1\n"
       "  poolgrad plan --model cnn --batch 128 --svg arena.svg\n"
       "  poolgrad plan --input buffers.csv --json");
-  command->callback([flags] { flags->input.empty() ? plan_model(*flags) : plan_file(*flags); });
+  command->callback([flags, &exit_code] {
+    if (flags->requests.input.empty())
+      plan_model(*flags);
+    else
+      exit_code = plan_requests(flags->requests, flags->json);
+  });
 }
 
 }  // namespace poolgrad::cli
