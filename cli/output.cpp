@@ -4,9 +4,49 @@
 #include <ostream>
 
 #include "engine/machine.h"
+#include "engine/peak.h"
 #include "engine/report.h"
 
 namespace poolgrad::cli {
+
+namespace {
+
+Json step_of(const StepName& step) {
+  return {{"step", step.step}, {"op", step.op}, {"layer", step.layer}};
+}
+
+Json entry_of(const Blueprint& blueprint, const Entry& entry) {
+  Json result{{"name", entry.name},
+              {"scratch_bytes", entry.plan.arena_bytes},
+              {"scratch_lower_bound_bytes", entry.plan.lower_bound_bytes},
+              {"scratch_sum_bytes", entry.sum_bytes},
+              {"steps", entry.steps.size()},
+              {"kernels", entry.kernels},
+              {"phases", entry.edges.size()},
+              {"fullest", Json::array()},
+              {"layers", Json::array()},
+              {"alive", Json::array()}};
+  for (const StepName& step : fullest_steps(blueprint, entry.name))
+    result["fullest"].push_back(step_of(step));
+  for (const LayerBytes& layer : bytes_at_peak(blueprint, entry.name)) {
+    Json row{{"layer", layer.layer}};
+    for (std::size_t role = 0; role < kRoles; ++role)
+      row[to_string(static_cast<Role>(role)) + "_bytes"] = layer.by[role];
+    result["layers"].push_back(std::move(row));
+  }
+  for (const AliveGroup& group : alive_groups(blueprint, entry.name)) {
+    result["alive"].push_back({{"bytes", group.bytes},
+                               {"slots", group.slots},
+                               {"role", to_string(group.role)},
+                               {"op", group.op},
+                               {"layer", group.layer},
+                               {"why", to_string(group.why)},
+                               {"next", step_of(group.next)}});
+  }
+  return result;
+}
+
+}  // namespace
 
 void print_line(std::ostream& out, const Json& object) { out << object.dump() << std::endl; }
 
@@ -18,9 +58,20 @@ Json plan_event(const Blueprint& blueprint) {
           {"persistent_bytes", blueprint.persistent_bytes}};
 }
 
+Json plan_details(const Blueprint& blueprint) {
+  Json result = plan_event(blueprint);
+  for (const Entry& entry : blueprint.entries)
+    result["entries"].push_back(entry_of(blueprint, entry));
+  return result;
+}
+
 void print_plan(std::ostream& out, const Blueprint& blueprint) {
-  out << describe(blueprint, "train") << "for " << instruction_set() << " and " << kernel_library()
-      << "\n";
+  out << describe(blueprint, "train");
+  print_conditions(out, blueprint);
+}
+
+void print_conditions(std::ostream& out, const Blueprint& blueprint) {
+  out << "for " << instruction_set() << " and " << kernel_library() << "\n";
   if (blueprint.options.memory != Memory::planned) {
     out << "memory is " << to_string(blueprint.options.memory)
         << ": scratch comes tensor by tensor, at most "

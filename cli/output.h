@@ -18,8 +18,15 @@ void print_line(std::ostream& out, const Json& object);
 /// {"event":"plan", "arena_bytes", "lower_bound_bytes", "sum_bytes", "persistent_bytes"}.
 [[nodiscard]] Json plan_event(const Blueprint& blueprint);
 
-/// The plan of entry "train" in a few lines, and what it holds for: instruction set and libraries.
+/// The same with "entries": for each its name, bytes, steps, and at its fullest moment the steps
+/// that run, bytes by layer and role, and who is alive and why.
+[[nodiscard]] Json plan_details(const Blueprint& blueprint);
+
+/// The plan of entry "train" in a few lines, and what it holds for.
 void print_plan(std::ostream& out, const Blueprint& blueprint);
+
+/// What a plan holds for: instruction set and libraries, and a memory mode that has no arena.
+void print_conditions(std::ostream& out, const Blueprint& blueprint);
 
 /// "1,234,567".
 [[nodiscard]] std::string grouped(std::size_t number);

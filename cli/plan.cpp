@@ -16,8 +16,8 @@ namespace {
 struct Flags {
   PlanFlags plan;
   RequestFlags requests;
-  std::string svg;
-  bool json = false;
+  std::string svg, entry = "train";
+  bool json = false, full = false;
 };
 
 void plan_model(const Flags& flags) {
@@ -26,13 +26,14 @@ void plan_model(const Flags& flags) {
   const Blueprint blueprint = train::draft_task(spec, task, program_options(flags.plan));
   if (!flags.svg.empty()) {
     interop::AtomicFile file(flags.svg);
-    file.write(timeline_svg(blueprint, "train"));
+    file.write(timeline_svg(blueprint, flags.entry));
     file.commit();
   }
   if (flags.json) {
-    print_line(std::cout, plan_event(blueprint));
+    print_line(std::cout, plan_details(blueprint));
   } else {
-    print_plan(std::cout, blueprint);
+    std::cout << tables(blueprint, flags.entry, flags.full ? 0 : 12);
+    print_conditions(std::cout, blueprint);
   }
 }
 
@@ -45,6 +46,13 @@ void add_plan(CLI::App& app, int& exit_code) {
   of_models.push_back(
       command->add_option("--svg", flags->svg, "draw the arena over one training step")
           ->type_name("FILE.svg"));
+  of_models.push_back(command
+                          ->add_option("--entry", flags->entry,
+                                       "of the tables and the picture: train, evaluate or predict")
+                          ->capture_default_str()
+                          ->type_name("NAME"));
+  of_models.push_back(
+      command->add_flag("--full", flags->full, "every layer, and all that is alive at the peak"));
   CLI::Option* input = add_request_flags(*command, flags->requests);
   for (CLI::Option* option : of_models) input->excludes(option);
   command->add_flag("--json", flags->json, "one JSON object instead of text");

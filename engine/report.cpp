@@ -1,9 +1,8 @@
-// Reads a blueprint's tables into rows, sums and text.
+// Reads a blueprint's tables into rows and sums. How they are printed is in report_text.cpp.
 #include "engine/report.h"
 
 #include <algorithm>
 #include <array>
-#include <iomanip>
 #include <map>
 #include <tuple>
 
@@ -79,6 +78,7 @@ std::vector<ReportRow> persistent_rows(const Blueprint& blueprint, const Entry& 
 ReportRow planned_row(const Blueprint& blueprint, const Entry& entry, const Makers& makers,
                       std::size_t storage) {
   ReportRow result;
+  result.storage = static_cast<int>(storage);
   result.bytes = memory::aligned(entry.requests[storage].bytes);
   result.offset = blueprint.persistent_bytes + entry.plan.offsets[storage];
   std::tie(result.first, result.end) = steps_of(entry, storage);
@@ -97,55 +97,29 @@ ReportRow planned_row(const Blueprint& blueprint, const Entry& entry, const Make
   return result;
 }
 
-/// Planned storages that take part in the entry: (storage, row).
-std::vector<std::pair<std::size_t, ReportRow>> planned_rows(const Blueprint& blueprint,
-                                                            const Entry& entry) {
+/// Planned storages that take part in the entry.
+std::vector<ReportRow> planned_rows(const Blueprint& blueprint, const Entry& entry) {
   const Makers makers(entry);
-  std::vector<std::pair<std::size_t, ReportRow>> rows;
+  std::vector<ReportRow> rows;
   for (std::size_t storage = 0; storage < entry.requests.size(); ++storage) {
     if (memory::alive(entry.requests[storage]))
-      rows.emplace_back(storage, planned_row(blueprint, entry, makers, storage));
+      rows.push_back(planned_row(blueprint, entry, makers, storage));
   }
   return rows;
-}
-
-std::string percent(std::size_t part, std::size_t whole) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(1)
-      << 100.0 * static_cast<double>(part) / static_cast<double>(whole) << " %";
-  return out.str();
-}
-
-/// Characters of the longest layer's name in the first `most` of `rows`.
-template <typename Row>
-int layer_width(const std::vector<Row>& rows, std::size_t most) {
-  std::size_t width = 6;
-  for (std::size_t i = 0; i < std::min(most, rows.size()); ++i)
-    width = std::max(width, rows[i].layer.size());
-  return static_cast<int>(width);
-}
-
-void put_line(std::ostream& out, std::size_t bytes, const std::string& role,
-              const std::string& layer, int width, const std::string& remark) {
-  out << "  " << std::right << std::setw(10) << human_bytes(bytes) << "  " << std::left
-      << std::setw(11) << role << std::setw(width + 2) << (layer.empty() ? "-" : layer) << remark
-      << "\n";
 }
 
 }  // namespace
 
 std::string to_string(Role role) {
-  constexpr std::array<const char*, 7> kNames{"parameter",  "moment",    "input", "gradient",
-                                              "activation", "workspace", "other"};
+  constexpr std::array<const char*, kRoles> kNames{"parameter",  "moment",    "input", "gradient",
+                                                   "activation", "workspace", "other"};
   return kNames[static_cast<std::size_t>(role)];
 }
 
 std::vector<ReportRow> report(const Blueprint& blueprint, std::string_view name) {
   const Entry& entry = blueprint.entry(name);
   std::vector<ReportRow> rows = persistent_rows(blueprint, entry);
-  std::vector<ReportRow> planned;
-  for (auto& [storage, planned_row] : planned_rows(blueprint, entry))
-    planned.push_back(std::move(planned_row));
+  std::vector<ReportRow> planned = planned_rows(blueprint, entry);
   std::ranges::stable_sort(planned, {}, &ReportRow::first);
   rows.insert(rows.end(), planned.begin(), planned.end());
   return rows;
@@ -176,47 +150,6 @@ std::vector<ReportRow> alive_at_peak(const Blueprint& blueprint, std::string_vie
     rows.push_back(planned_row(blueprint, entry, makers, storage));
   std::ranges::stable_sort(rows, std::ranges::greater{}, &ReportRow::bytes);
   return rows;
-}
-
-std::string describe(const Blueprint& blueprint, std::string_view name, std::size_t most) {
-  const Entry& entry = blueprint.entry(name);
-  const std::size_t arena = blueprint.arena_bytes(), bound = blueprint.lower_bound_bytes();
-  std::ostringstream out;
-  out << "arena " << human_bytes(arena) << " (" << human_bytes(blueprint.persistent_bytes)
-      << " persistent + " << human_bytes(blueprint.scratch_bytes) << " scratch), lower bound "
-      << human_bytes(bound)
-      << (arena == bound ? " (reached)" : text(" (", percent(arena - bound, bound), " above it)"))
-      << ", " << human_bytes(blueprint.sum_bytes()) << " without reuse\n";
-  out << "entry '" << entry.name << "': " << entry.steps.size() << " steps, " << entry.kernels
-      << " kernels, " << blueprint.options.threads
-      << (blueprint.options.threads == 1 ? " thread, " : " threads, ") << entry.edges.size()
-      << (entry.edges.size() == 1 ? " phase\n" : " phases\n");
-
-  const std::vector<ReportSum> sums = sums_by_layer(report(blueprint, name));
-  const std::vector<ReportRow> alive = alive_at_peak(blueprint, name);
-  const int width = std::max(layer_width(sums, most), layer_width(alive, most));
-  out << "largest by layer and role\n";
-  for (const ReportSum& sum : std::span(sums).first(std::min(most, sums.size()))) {
-    put_line(out, sum.bytes, to_string(sum.role), sum.layer, width,
-             text(sum.slots, sum.slots == 1 ? " slot" : " slots",
-                  sum.persistent ? "" : ", at different times"));
-  }
-  out << "alive at the peak of the scratch\n";
-  for (const ReportRow& row : std::span(alive).first(std::min(most, alive.size())))
-    put_line(out, row.bytes, to_string(row.role), row.layer, width, row.name);
-  if (alive.size() > most) out << "  and " << alive.size() - most << " smaller ones\n";
-  return out.str();
-}
-
-std::string human_bytes(std::size_t bytes) {
-  if (bytes < 1024) return text(bytes, " B");
-  constexpr std::array<const char*, 5> kUnits{"KiB", "MiB", "GiB", "TiB", "PiB"};
-  double value = static_cast<double>(bytes) / 1024.0;
-  std::size_t unit = 0;
-  for (; value >= 1023.95 && unit + 1 < kUnits.size(); ++unit) value /= 1024.0;
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(1) << value << " " << kUnits[unit];
-  return out.str();
 }
 
 }  // namespace poolgrad

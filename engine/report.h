@@ -1,7 +1,8 @@
-// Reports on a blueprint: who takes which bytes, and when. Text and rows; the picture is
-// timeline_svg.h.
+// Reports on a blueprint: who takes which bytes, and when. Text and rows; the fullest moment is
+// peak.h, the picture timeline_svg.h.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ enum class Role : std::uint8_t {
   workspace,
   other,  // kept results, counters, settings, running statistics
 };
+inline constexpr std::size_t kRoles = 7;
 [[nodiscard]] std::string to_string(Role role);
 
 /// One slot of the arena. Steps are positions in Entry::steps, half-open.
@@ -30,6 +32,7 @@ struct ReportRow {
   std::size_t bytes = 0;    // as the plan rounds them
   std::size_t offset = 0;   // in the arena
   int first = 0, end = 0;
+  int storage = -1;  // of the entry; -1: persistent
 };
 
 /// All slots of one entry: persistent ones by offset, then planned ones by first step. Tensors that
@@ -55,6 +58,12 @@ struct ReportSum {
 /// layer and role, and what is alive at the peak; at most `most` lines for each of the two.
 [[nodiscard]] std::string describe(const Blueprint& blueprint, std::string_view entry,
                                    std::size_t most = 6);
+
+/// The whole answer, in lines of at most 100 characters: all entries; for `entry` a table by layer
+/// and role at the fullest moment, and who is alive then and why. At most `most` lines for each of
+/// the two, the rest summed up; 0: all.
+[[nodiscard]] std::string tables(const Blueprint& blueprint, std::string_view entry,
+                                 std::size_t most = 12);
 
 /// "512 B", "1.5 KiB", "41.5 MiB".
 [[nodiscard]] std::string human_bytes(std::size_t bytes);

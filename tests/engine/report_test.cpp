@@ -104,6 +104,23 @@ TEST_CASE("report: what is alive at the peak adds up to the lower bound") {
   }
 }
 
+TEST_CASE("report: the tables name every entry, the fullest step and the layers, in 100 columns") {
+  for (const int threads : {1, 2}) {
+    const std::string all = tables(drafted(threads), "train");
+    for (const char* part : {"train ", "predict ", "is fullest at", "in  ", "out ", "parameter",
+                             "all ", "alive then", "without reuse"}) {
+      CAPTURE(part);
+      CHECK(all.find(part) != std::string::npos);
+    }
+    for (std::size_t at = 0, end = 0; (end = all.find('\n', at)) != std::string::npos; at = end + 1)
+      CHECK(end - at <= 100);
+  }
+  const std::string short_form = tables(drafted(1), "train", 1);
+  CHECK(short_form.find("others)") != std::string::npos);
+  CHECK(short_form.find("smaller ones") != std::string::npos);
+  CHECK(tables(drafted(1), "train", 0).find("others)") == std::string::npos);
+}
+
 TEST_CASE("report: the text names the arena, the bound and the largest") {
   const std::string text = describe(drafted(1), "train", 3);
   CHECK(text.starts_with("arena "));

@@ -174,7 +174,36 @@ def test_small_data_is_learnt(data):
 )
 def test_plan_is_the_plan_that_train_prints(data, flags):
     trained = lines("train", "--data", data, "--epochs", 1, "--json", *flags)[0]
-    assert lines("plan", "--json", *flags) == [trained]
+    (planned,) = lines("plan", "--json", *flags)
+    assert {key: planned[key] for key in trained} == trained
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
+def test_plan_accounts_for_every_byte_of_every_entry(model, threads):
+    (plan,) = lines("plan", "--json", "--model", model, "--threads", threads)
+    assert [entry["name"] for entry in plan["entries"]] == ["train", "evaluate", "predict"]
+    scratch = plan["arena_bytes"] - plan["persistent_bytes"]
+    assert scratch == max(entry["scratch_bytes"] for entry in plan["entries"])
+    for entry in plan["entries"]:
+        peak = plan["persistent_bytes"] + entry["scratch_lower_bound_bytes"]
+        in_layers = sum(v for row in entry["layers"] for k, v in row.items() if k != "layer")
+        assert in_layers == peak
+        alive = sum(group["bytes"] for group in entry["alive"])
+        assert alive == entry["scratch_lower_bound_bytes"]
+        for group in entry["alive"]:
+            assert group["why"] in ("made", "read", "needed", "phase")
+            assert 0 <= group["next"]["step"] < entry["steps"]
+
+
+def test_tables_of_a_plan_fit_a_terminal():
+    for flags in [], ["--model", "cnn", "--entry", "evaluate"], ["--model", "resnet", "--full"]:
+        result = run("plan", "--threads", 2, *flags)
+        assert result.returncode == 0
+        assert max(map(len, result.stdout.splitlines())) <= 100
+        for word in "arena", "train", "evaluate", "predict", "activation", "share", "alive then":
+            assert word in result.stdout
+    assert "no entry 'fly'" in run("plan", "--entry", "fly").stderr
 
 
 def test_plan_reaches_the_lower_bound_with_one_thread():
