@@ -29,6 +29,10 @@ Tensor reorder(Tensor x, Layout layout);
 /// The same values in bytes of their own.
 Tensor duplicate(Tensor x);
 
+/// Tensors that follow each other along `axis`, which may be negative: counted from the end. As
+/// torch.concat. They are copied, so join() is better where no gradient is wanted.
+Tensor concat(const std::vector<Tensor>& tensors, int axis);
+
 // ---- arithmetic
 
 /// left + right, equal shapes.
@@ -62,6 +66,9 @@ struct Pool2d {
 Tensor max_pool2d(Tensor x, const Pool2d& settings = {});
 /// As PyTorch's avg_pool2d with count_include_pad: padding counts as zeros.
 Tensor avg_pool2d(Tensor x, const Pool2d& settings = {});
+/// [n, c, h, w] -> [n, c, h · factor, w · factor], by height and width: every value becomes a
+/// window of equal ones, as PyTorch's nearest upsampling by whole factors.
+Tensor upsample_nearest2d(Tensor x, const std::array<std::int32_t, 2>& factor = {2, 2});
 /// [n, c, h, w] -> [n, c, 1, 1], the mean of each channel.
 Tensor global_avg_pool2d(Tensor x);
 
@@ -84,6 +91,14 @@ Tensor batch_norm(Tensor x, Tensor weight, Tensor bias, const RunningStatistics&
 /// The same with mean and variance that are given, in all rows. No gradient.
 Tensor batch_norm_fixed(Tensor x, Tensor weight, Tensor bias, const RunningStatistics& running,
                         const BatchNorm& settings = {});
+
+// ---- regularization
+
+/// x / (1 − p), or 0 with probability `p`, elementwise: what training does. Which elements are
+/// dropped follows from `seed`, how many dropouts the graph had before, step() and the place in the
+/// batch (of images channels-last), on any number of threads and after a resume. Where no training
+/// entry counts the steps, all runs drop the same.
+Tensor dropout(Tensor x, double p, std::uint64_t seed = 0);
 
 // ---- losses and measures, over the first rows() rows
 

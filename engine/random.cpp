@@ -3,15 +3,41 @@
 
 #include <Random123/philox.h>
 
-namespace poolgrad {
+#include "engine/backend/loops.h"
 
-std::array<std::uint32_t, 4> draw(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+namespace poolgrad {
+namespace {
+
+using Philox = r123::Philox4x32;
+
+[[gnu::always_inline]] inline Philox::ctr_type bits(std::uint64_t seed, std::uint64_t stream,
+                                                    std::uint64_t index) {
   const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
   const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32U); };
-  const r123::Philox4x32::ctr_type counter{{low(index), high(index), low(stream), high(stream)}};
-  const r123::Philox4x32::key_type key{{low(seed), high(seed)}};
-  const r123::Philox4x32::ctr_type bits = r123::Philox4x32{}(counter, key);
-  return {bits[0], bits[1], bits[2], bits[3]};
+  return Philox{}({{low(index), high(index), low(stream), high(stream)}},
+                  {{low(seed), high(seed)}});
+}
+
+constexpr std::uint64_t kLanes = kDrawn / 4;  // counters at once
+
+POOLGRAD_CLONES
+void fill(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t* numbers) {
+  for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
+    const Philox::ctr_type four = bits(seed, stream, index + lane);
+    for (std::uint64_t i = 0; i < 4; ++i) numbers[i * kLanes + lane] = four[i];
+  }
+}
+
+}  // namespace
+
+std::array<std::uint32_t, 4> draw(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  const Philox::ctr_type four = bits(seed, stream, index);
+  return {four[0], four[1], four[2], four[3]};
+}
+
+void draw_block(std::uint64_t seed, std::uint64_t stream, std::uint64_t block,
+                std::span<std::uint32_t, kDrawn> numbers) {
+  fill(seed, stream, block * kLanes, numbers.data());
 }
 
 }  // namespace poolgrad

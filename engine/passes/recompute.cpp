@@ -42,6 +42,7 @@ class Recompute {
     if (!again_.contains(id)) {
       const Node& first = nodes_[row(maker_[row(id)])];
       Node second = first;
+      for (int& input : second.inputs) input = made_again(input);
       for (int& output : second.outputs) {
         const int fresh = graph_.tensors.add(graph_.tensors.spec[row(output)]);
         graph_.tensors.layer[row(fresh)] = graph_.tensors.layer[row(output)];

@@ -50,6 +50,10 @@ void bind_ops(nb::module_& module) {
               "collections.abc.Sequence[int]) -> "
               "poolgrad._poolgrad.Handle"),
       "The same elements in row-major order.");
+  for (const char* name : {"concat", "cat"}) {
+    def(name, &concat, "tensors"_a, "dim"_a = 0,
+        "Tensors that follow each other along an axis, as torch's.");
+  }
   def("flatten", &flatten, "x"_a, "[n, a, b, ...] -> [n, a*b*...].");
   def(
       "matmul",
@@ -86,6 +90,13 @@ void bind_ops(nb::module_& module) {
       },
       "x"_a, "weight"_a, "bias"_a, "mean"_a, "variance"_a, "eps"_a = 1e-5,
       "The same by a mean [c] and a variance [c] that are given.");
+  def("dropout", &dropout, "x"_a, "p"_a = 0.5, "seed"_a = 0,
+      "x / (1 - p), or 0 with probability p, always as in training. What is dropped follows from "
+      "seed, place and step.");
+  def(
+      "upsample_nearest2d",
+      [](Tensor x, const Size& factor) { return upsample_nearest2d(x, pair_of(factor)); }, "x"_a,
+      "scale_factor"_a = 2, "[n, c, h, w] -> [n, c, h * factor, w * factor], by repeating values.");
   def("global_avg_pool2d", &global_avg_pool2d, "x"_a, "[n, c, h, w] -> [n, c, 1, 1].");
   def(
       "softmax_cross_entropy",

@@ -14,12 +14,14 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "CrossEntropyLoss",
+    "Dropout",
     "Flatten",
     "Linear",
     "MaxPool2d",
     "Module",
     "ReLU",
     "Sequential",
+    "Upsample",
 ]
 
 
@@ -252,6 +254,25 @@ class BatchNorm2d(Module):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
+class Dropout(Module):
+    """Training drops each element with probability p and scales the others; use passes x through.
+
+    What is dropped follows from the seed of compile(), the place and the step: the same on any
+    number of threads. No mask is stored.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p is {p}; a probability is from 0 to 1")
+        self.p = p
+
+    def forward(self, x: Handle) -> Handle:
+        return ops.dropout(x, self.p, self._seed) if self.training else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
 class ReLU(Module):
     def forward(self, x: Handle) -> Handle:
         return ops.relu(x)
@@ -283,6 +304,21 @@ class AvgPool2d(MaxPool2d):
 
     def forward(self, x: Handle) -> Handle:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+class Upsample(Module):
+    """Upsample(scale_factor=2): images grow by repeating values; a factor is a whole number."""
+
+    def __init__(self, scale_factor: Size, mode: str = "nearest") -> None:
+        if mode != "nearest":
+            raise ValueError(f"Upsample: mode '{mode}'; only 'nearest' is possible")
+        self.scale_factor = _pair(scale_factor)
+
+    def forward(self, x: Handle) -> Handle:
+        return ops.upsample_nearest2d(x, self.scale_factor)
+
+    def extra_repr(self) -> str:
+        return f"scale_factor={self.scale_factor}"
 
 
 class AdaptiveAvgPool2d(Module):

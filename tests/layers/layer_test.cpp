@@ -93,14 +93,25 @@ TEST_CASE("conv2d: shapes as torch.nn.Conv2d, strided, dilated, grouped, without
       ShapeError);
 }
 
-TEST_CASE("pools and flatten: shapes") {
+TEST_CASE("pools, upsampling and flatten: shapes") {
   Graph graph;
   const Tensor x = graph.input({{3, 2, 6, 8}}, "x");
   CHECK(MaxPool2d{}(graph, x, true).shape() == Shape{3, 2, 3, 4});
   CHECK(AvgPool2d{{.size = {3, 3}, .stride = {1, 1}, .padding = {1, 1}}}(graph, x, true).shape() ==
         x.shape());
+  CHECK(Upsample{3}(graph, x, true).shape() == Shape{3, 2, 18, 24});
   CHECK(GlobalAvgPool2d{}(graph, x, true).shape() == Shape{3, 2, 1, 1});
   CHECK(Flatten{}(graph, x, true).shape() == Shape{3, 96});
+  CHECK(parameters(graph).empty());
+}
+
+TEST_CASE("dropout: drops in training, and use passes x through") {
+  Graph graph;
+  const Tensor x = graph.input({{2, 4}}, "x");
+  const Tensor y = Dropout{0.5}(graph, x, true);
+  CHECK(y.shape() == x.shape());
+  CHECK(y != x);
+  CHECK(Dropout{0.5}(graph, x, false) == x);
   CHECK(parameters(graph).empty());
 }
 

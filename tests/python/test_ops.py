@@ -166,8 +166,74 @@ def test_pools(settings, channels):
     )
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3, (2, 5)])
+@pytest.mark.parametrize("channels", [1, 3, 16, 21])
+def test_upsample_nearest2d(factor, channels):
+    compare(
+        lambda x: ops.upsample_nearest2d(x, factor),
+        lambda x: F.interpolate(x, scale_factor=factor, mode="nearest"),
+        (3, channels, 5, 4),
+    )
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, 3, -1, -3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_concat(dim, threads):
+    shapes = [[6, 4, 5, 3] for _ in range(3)]
+    for shape, extent in zip(shapes, (1, 16, 7)):
+        shape[dim] = extent
+    compare(
+        lambda *xs: ops.concat(xs, dim), lambda *xs: torch.concat(xs, dim), *shapes, threads=threads
+    )
+    compare(
+        lambda x, y: ops.cat([x, ops.max_pool2d(y, 3, 1, 1), x], 1),
+        lambda x, y: torch.cat([x, F.max_pool2d(y, 3, 1, 1), x], 1),
+        (5, 3, 6, 7),
+        (5, 16, 6, 7),
+        threads=threads,
+    )
+    compare(lambda x, y: ops.cat([x, y]), lambda x, y: torch.cat([x, y]), (3, 4), (5, 4))
+
+
 def test_global_avg_pool2d():
     compare(ops.global_avg_pool2d, lambda x: F.adaptive_avg_pool2d(x, 1), (3, 5, 9, 4))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (6, 16, 9, 8)])
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
+def test_dropout_is_torchs_with_the_mask_that_it_drew(shape, p):
+    graph = pg.Graph()
+    x = graph.parameter(shape, "x", value=1.0)
+    y = ops.dropout(x, p, seed=5)
+    program = pg.compile_graph(graph, {"all": [y]})
+    program.run("all")
+    mask = np.array(program.view(y))
+    keep = 1 - p
+    np.testing.assert_allclose(np.unique(mask), [1 / keep] if p == 0 else [0, 1 / keep], rtol=1e-6)
+    compare(lambda x: ops.dropout(x, p, seed=5), lambda x: x * torch.from_numpy(mask), shape)
+    compare(
+        lambda x: ops.dropout(ops.relu(x), p, seed=5),
+        lambda x: torch.relu(x) * torch.from_numpy(mask),
+        shape,
+        threads=2,
+    )
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_as_often_as_torch(p):
+    shape = (512, 1024)
+    graph = pg.Graph()
+    y = ops.dropout(graph.parameter(shape, "x", value=1.0), p)
+    program = pg.compile_graph(graph, {"all": [y]})
+    program.run("all")
+    ours, theirs = np.array(program.view(y)), F.dropout(torch.ones(shape), p).numpy()
+    sigma = (p * (1 - p)) ** 0.5
+    for axis in (None, 0, 1):  # in all, by column, by row
+        count = ours.size if axis is None else shape[axis]
+        share = np.mean(ours == 0, axis)
+        assert np.abs(share - p).max() < 5 * sigma / count**0.5
+        assert share.std() == pytest.approx(np.mean(theirs == 0, axis).std(), rel=0.2)
+    np.testing.assert_array_equal(np.unique(ours), np.unique(theirs))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 100])

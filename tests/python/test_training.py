@@ -125,6 +125,26 @@ def test_gradients_that_are_kept_are_torchs():
         np.testing.assert_allclose(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_dropout_trains_with_fresh_masks_and_predicts_without():
+    def make(nn):
+        return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, 10))
+
+    ((x, y),) = batches((16, 784), 1)
+    model, step = compiled(make, optimizer=pg.optim.SGD(lr=0.0))
+    losses = [step(x, y) for _ in range(5)]
+    assert len(set(losses)) == 5  # nothing was learnt: only the masks differ
+    theirs = make(torch.nn).eval()
+    theirs.load_state_dict(to_torch(model.state_dict()))
+    logits = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(step.predict(x), logits, rtol=1e-4, atol=1e-5)
+    for threads in (1, 2, 3):
+        _, again = compiled(make, optimizer=pg.optim.SGD(lr=0.0), threads=threads)
+        np.testing.assert_allclose([again(x, y) for _ in range(5)], losses, rtol=1e-5)
+    assert repr(model[2]) == "Dropout(p=0.4)"
+    with pytest.raises(ValueError, match=r"Dropout: p is -1; a probability is from 0 to 1"):
+        pg.nn.Dropout(-1)
+
+
 # ---- what a batch may be
 
 

@@ -2,6 +2,7 @@
 #include "train/minimize.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include <doctest/doctest.h>
 
@@ -52,6 +53,48 @@ TEST_CASE("minimize: parameters that the loss does not use are not touched, deca
     CHECK(values(program, net.unused) == std::vector(5, 2.0F));
     CHECK(values(program, net.shared) != before);
   }
+}
+
+TEST_CASE("minimize: a program that takes over weights and step goes on with the same dropout") {
+  struct Dropping {
+    Graph graph;
+    Tensor loss;
+    Training training;
+
+    Tensor x;
+
+    Dropping() {
+      x = graph.input({{64, 16}}, "x");
+      const Tensor weight = graph.parameter({10, 16}, Init::kaiming_uniform(16, 3), "weight");
+      const Tensor labels = graph.state({{64}, DType::i64}, Init::constant(4.0F), "y", "labels");
+      const Tensor logits = linear(dropout(x, 0.25, 1), weight);
+      loss = softmax_cross_entropy(dropout(logits, 0.5, 1), labels);
+      training = minimize(loss, Sgd{.rate = 0.5F});
+    }
+    std::vector<float> losses(Program& program, int steps) const {
+      std::vector<float> values(64 * 16), result;
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7 % 11);
+      const Feed feed{x, ArrayView::of(std::span(values), x.shape(), DType::f32)};
+      for (int i = 0; i < steps; ++i) {
+        program.run("train", std::span(&feed, 1));
+        result.push_back(program.view(loss).as<float>()[0]);
+      }
+      return result;
+    }
+  };
+  Dropping net;
+  Program whole = compile(net.graph, {net.training.entry()});
+  const std::vector<float> expected = net.losses(whole, 6);
+
+  Program first = compile(net.graph, {net.training.entry()});
+  CHECK(net.losses(first, 3) == std::vector(expected.begin(), expected.begin() + 3));
+  Dropping again;
+  Program second = compile(again.graph, {again.training.entry()});
+  for (const auto& [column, name] : {std::pair{"parameters", "weight"}, {"counters", "step"}}) {
+    const ArrayView from = first.find(column, name);
+    std::memcpy(second.find(column, name).data, from.data, from.bytes());
+  }
+  CHECK(again.losses(second, 3) == std::vector(expected.begin() + 3, expected.end()));
 }
 
 TEST_CASE("minimize: a weight that is used twice gets the sum of both gradients") {

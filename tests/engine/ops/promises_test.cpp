@@ -28,7 +28,9 @@ struct Step {
     Tensor y = relu(conv2d(x, parameter({8, 3, 3, 3}), parameter({8}), {.padding = {1, 1}}));
     y = max_pool2d(y, {{3, 3}, {2, 2}, {1, 1}});
     y = add(y, conv2d(y, parameter({8, 4, 3, 3}), {}, {.padding = {1, 1}, .groups = 2}));
-    y = avg_pool2d(duplicate(y));
+    y = dropout(avg_pool2d(duplicate(y)), 0.3);
+    y = concat({y, avg_pool2d(upsample_nearest2d(y, {2, 3}), {{2, 3}, {2, 3}, {0, 0}})}, 1);
+    y = conv2d(y, parameter({8, 16, 1, 1}));
     y = relu(batch_norm(y, parameter({8}), parameter({8})));
     y = add(flatten(y), flatten(max_pool2d(conv2d(x, parameter({8, 3, 1, 1}), parameter({8})),
                                            {{4, 4}, {4, 4}, {0, 0}})));
@@ -52,6 +54,9 @@ struct Step {
     run->set(labels, testing::labels({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -7}));
     run->set(graph.rows(), testing::scalar(10));  // a short batch, which ends inside the last part
     run->set(one, std::vector{1.0F});
+    Value steps(graph.step().spec());
+    steps.as<std::int64_t>()[0] = 2;
+    run->set(graph.step(), steps);
     run->run();
   }
 };
@@ -138,11 +143,15 @@ TEST_CASE("promises: an op in parts agrees with the whole, in any order of the p
                                       "batch_norm_grad",
                                       "batch_norm_grad_sums",
                                       "batch_norm_sums",
+                                      "concat",
+                                      "concat_grad",
                                       "conv2d",
                                       "conv2d_data",
                                       "conv2d_weights",
                                       "conv2d_weights_bias",
                                       "count_correct",
+                                      "dropout",
+                                      "dropout_grad",
                                       "duplicate",
                                       "matmul",
                                       "max_pool2d",
@@ -154,7 +163,9 @@ TEST_CASE("promises: an op in parts agrees with the whole, in any order of the p
                                       "reshape",
                                       "softmax_cross_entropy",
                                       "softmax_cross_entropy_grad",
-                                      "sum_rows"}) {
+                                      "sum_rows",
+                                      "upsample_nearest2d",
+                                      "upsample_nearest2d_grad"}) {
     CAPTURE(name);
     CHECK(tried.contains(name));
   }
@@ -172,8 +183,9 @@ TEST_CASE("promises: an op that overwrites an input gives the same bits as one t
     CHECK(apart[0].same_bits(aliased[0]));
     tried.insert(node.op->name);
   }
-  CHECK(tried == std::set<std::string_view>{"add", "batch_norm", "batch_norm_grad", "relu",
-                                            "relu_grad", "softmax_cross_entropy_grad"});
+  CHECK(tried == std::set<std::string_view>{"add", "batch_norm", "batch_norm_grad", "dropout",
+                                            "dropout_grad", "relu", "relu_grad",
+                                            "softmax_cross_entropy_grad"});
 }
 
 }  // namespace
