@@ -19,7 +19,6 @@
 #include "models/cnn.h"
 #include "models/mlp.h"
 #include "models/resnet.h"
-#include "train/batches.h"
 
 namespace poolgrad::bench {
 namespace {
@@ -112,8 +111,10 @@ Samples::Samples()
   const std::span<std::int64_t> labels = labels_.as<std::int64_t>();
   if (std::filesystem::exists(train::kFashionMnist)) {
     data_ = train::read_mnist(train::kFashionMnist);
-    train::Batches(data_.train, kCount, 0).next(pixels.data(), labels.data());
-    name_ = "fashion-mnist";
+    const auto bytes = data_->train.samples.as<std::uint8_t>();
+    for (std::size_t i = 0; i < pixels.size(); ++i)
+      pixels[i] = static_cast<float>(bytes[i]) / 255.0F;
+    std::ranges::copy_n(data_->train.labels.as<std::uint8_t>().data(), kCount, labels.begin());
     return;
   }
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = unit(draw(0, 0, i)[0]);
@@ -131,17 +132,48 @@ std::array<Feed, 2> Samples::feeds(const train::Task& task, std::int64_t index) 
           Feed{task.labels, ArrayView::of(labels, {shape[0]}, DType::i64)}};
 }
 
-Training::Training(const train::TaskSpec& spec, const Options& options, Samples& samples)
-    : task_(train::make_task(spec)),
+namespace {
+train::TaskSpec with_tables(train::TaskSpec spec, const Samples& samples, Source source) {
+  if (source == Source::ready) return spec;
+  if (samples.files() == nullptr)
+    throw ArgumentError("bench: no files to train from; install dataset-fashion-mnist");
+  spec.tables = train::tables_of(*samples.files());
+  return spec;
+}
+}  // namespace
+
+Training::Training(const train::TaskSpec& spec, const Options& options, Samples& samples,
+                   Source source)
+    : task_(train::make_task(with_tables(spec, samples, source))),
       samples_(samples),
       program_(compile(*task_.graph, task_.entries, options)),
       loss_(program_.view(task_.training.loss).as<float>().data()) {
   if (samples_.batches(spec.batch) < 1)
     throw ArgumentError(text("bench: batch ", spec.batch, " is more than the samples there are"));
+  if (source == Source::ready) return;
+  const train::Dataset& data = samples.files()->train;
+  ArrayView images = data.samples;
+  images.shape = task_.train.samples.shape();
+  images.strides = Spec{images.shape}.strides();
+  program_.lend(task_.train.samples, images);
+  program_.lend(task_.train.labels, data.labels);
+  batches_.emplace(data.count(), spec.batch, /*seed=*/0);
+  batches_->shuffle(next_);
 }
 
 void Training::step(const Observer* observer) {
-  program_.run("train", samples_.feeds(task_, next_++), observer);
+  if (!batches_) {
+    program_.run("train", samples_.feeds(task_, next_++), observer);
+    return;
+  }
+  std::span<const std::int32_t> batch = batches_->next();
+  if (batch.empty()) {
+    batches_->shuffle(++next_);
+    batch = batches_->next();
+  }
+  const auto rows = static_cast<std::int64_t>(batch.size());
+  const Feed feed{task_.indices, ArrayView::of(batch, {rows}, DType::i32)};
+  program_.run("train", {&feed, 1}, observer);
 }
 
 Window window(Training& training, double seconds) {

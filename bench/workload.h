@@ -5,11 +5,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/program.h"
-#include "train/dataset.h"
+#include "train/batches.h"
 #include "train/task.h"
 
 namespace poolgrad::bench {
@@ -28,22 +29,29 @@ class Samples {
   [[nodiscard]] std::int64_t batches(std::int64_t batch) const { return kCount / batch; }
   /// Two feeds for the task's slots: batch number `index`, counted round and round.
   [[nodiscard]] std::array<Feed, 2> feeds(const train::Task& task, std::int64_t index);
+  /// All of it, as bytes; nothing where it is not installed.
+  [[nodiscard]] const train::Split* files() const { return data_ ? &*data_ : nullptr; }
   /// "fashion-mnist" or "noise".
-  [[nodiscard]] const char* name() const { return name_; }
+  [[nodiscard]] const char* name() const { return data_ ? "fashion-mnist" : "noise"; }
 
  private:
   static constexpr std::int64_t kCount = 10240, kPixels = 784;  // 31 MiB: no cache holds them
 
   ArrayView pixels_, labels_;
-  train::Split data_;  // kept: freeing it would teach glibc's malloc to keep memory
-  const char* name_ = "noise";
+  std::optional<train::Split> data_;  // kept: freeing it would teach glibc's malloc to keep memory
 };
+
+/// What a step does beside training: nothing, since its batch lies ready as it takes it, or also
+/// what fit() does with files: gather the batch out of all bytes, in a new order each epoch.
+enum class Source : std::uint8_t { ready, files };
 
 /// A compiled task that is being trained.
 class Training {
  public:
-  /// `samples` must outlive it. Throws ArgumentError for a batch larger than all of them.
-  Training(const train::TaskSpec& spec, const Options& options, Samples& samples);
+  /// `samples` must outlive it. Throws ArgumentError for a batch larger than all of them, and where
+  /// there are no files.
+  Training(const train::TaskSpec& spec, const Options& options, Samples& samples,
+           Source source = Source::ready);
 
   /// One step on the next batch.
   void step(const Observer* observer = nullptr);
@@ -58,7 +66,8 @@ class Training {
   Samples& samples_;
   Program program_;
   const float* loss_;
-  std::int64_t next_ = 0;
+  std::int64_t next_ = 0;  // batch, or epoch where there are files
+  std::optional<train::Batches> batches_;
 };
 
 /// Steps without a pause for some time, and what else went on meanwhile.

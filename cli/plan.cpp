@@ -21,7 +21,11 @@ struct Flags {
 };
 
 void plan_model(const Flags& flags) {
-  const train::TaskSpec spec = task_spec(flags.plan, {1, 28, 28}, 10);
+  train::TaskSpec spec = task_spec(flags.plan, {1, 28, 28}, 10);
+  const auto columns = [](std::int64_t count) -> train::Columns {
+    return {{{count, 28, 28}, DType::u8}, {{count}, DType::u8}};
+  };
+  spec.tables = {columns(60000), columns(10000)};  // their number changes no plan
   const train::Task task = train::make_task(spec);
   const Blueprint blueprint = train::draft_task(spec, task, program_options(flags.plan));
   if (!flags.svg.empty()) {

@@ -140,7 +140,8 @@ int train_command(const TrainFlags& flags) {
                              data.train.count(), " samples in '", flags.data, "'; take at most ",
                              data.train.count()));
   }
-  const train::TaskSpec spec = task_spec(flags.plan, data.train.sample_shape(), data.train.classes);
+  train::TaskSpec spec = task_spec(flags.plan, data.train.sample_shape(), data.train.classes);
+  spec.tables = train::tables_of(data);
   Options options = program_options(flags.plan);
   options.guard_bytes = kGuardBytes;
   if (options.memory_limit_bytes == 0) options.memory_limit_bytes = memory::available_bytes();

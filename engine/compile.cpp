@@ -142,7 +142,8 @@ Entry drafted(const Graph& graph, const EntryPoint& point, const Options& option
 /// Whether the bytes of a tensor are those of the same tensor in `options.share`.
 bool shared(const TensorTable& tensors, int id, const Options& options) {
   const std::string& column = tensors.column[row(id)];
-  if (options.share == nullptr || column == "inputs" || column == "kept" || column == "settings")
+  if (options.share == nullptr || column == "inputs" || column == "kept" || column == "settings" ||
+      column == "lent")
     return false;
   const TensorTable& theirs = options.share->blueprint().tensors;
   for (int other = 0; other < theirs.size(); ++other) {
@@ -157,7 +158,8 @@ void place_columns(Blueprint& blueprint) {
   const TensorTable& tensors = blueprint.tensors;
   std::vector<std::string> columns;  // in order of first appearance
   for (const std::string& name : tensors.column) {
-    if (!name.empty() && std::ranges::count(columns, name) == 0) columns.push_back(name);
+    if (!name.empty() && name != "lent" && std::ranges::count(columns, name) == 0)
+      columns.push_back(name);
   }
   blueprint.offset.assign(row(tensors.size()), -1);
   for (const std::string& name : columns) {

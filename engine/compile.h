@@ -88,7 +88,7 @@ struct Blueprint {
   Options options{};
   TensorTable tensors{};  // the caller's; roots are kept
   std::vector<std::ptrdiff_t>
-      offset{};  // of persistent tensors in the arena; -1: planned or shared
+      offset{};  // of persistent tensors in the arena; -1: planned, shared or lent
   std::vector<Entry> entries{};
   int rows_id = -1;
   std::size_t persistent_bytes = 0;

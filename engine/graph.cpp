@@ -25,6 +25,11 @@ Tensor Graph::input(const Spec& spec, std::string_view name, bool batched) {
   return slot;
 }
 
+Tensor Graph::lent(const Spec& spec, std::string_view name) {
+  check_extents(spec, text("lent '", name, "'"));
+  return state(spec, {}, name, "lent");
+}
+
 Tensor Graph::parameter(const Shape& shape, Init init, std::string_view name) {
   init.stream = column("parameters").size();
   const std::string path =

@@ -34,6 +34,9 @@ struct Graph : std::enable_shared_from_this<Graph> {
   /// A slot that the caller writes before a run. Its first axis is the largest batch, unless
   /// `batched` is false. Throws ShapeError for extents below 1.
   Tensor input(const Spec& spec, std::string_view name, bool batched = true);
+  /// A table that lies with the caller and takes no bytes here, however large it is:
+  /// Program::lend() says where. Throws ShapeError for extents below 1.
+  Tensor lent(const Spec& spec, std::string_view name);
   /// Trained. Its name is the layer's path and `name`: "0" and "weight" give "0.weight".
   Tensor parameter(const Shape& shape, Init init, std::string_view name);
   /// Persistent and changed by ops, or constant: moments, running statistics, counters, settings.

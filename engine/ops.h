@@ -32,6 +32,17 @@ Tensor duplicate(Tensor x);
 /// Tensors that follow each other along `axis`, which may be negative: counted from the end. As
 /// torch.concat. They are copied, so join() is better where no gradient is wanted.
 Tensor concat(const std::vector<Tensor>& tensors, int axis);
+struct Gather {
+  DType dtype = DType::f32;  // what is made
+  float divisor = 1.0F;      // of floats: 255 makes 0 to 1 of bytes
+  bool operator==(const Gather&) const = default;
+};
+/// table [n, ...], indices [batch] (i32) -> [batch, ...]: the table's rows of those numbers,
+/// converted and divided; 0 beyond the first rows() rows. u8 and f32 become f32, u8, i32 and i64
+/// become i64. An index outside [0, n) in a row that counts is an ArgumentError of run(). Each
+/// member gathers what it will read itself, so the table may be a Graph::lent() one as large as a
+/// data set.
+Tensor gather(Tensor table, Tensor indices, const Gather& how = {});
 
 // ---- arithmetic
 

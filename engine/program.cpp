@@ -57,6 +57,20 @@ std::int64_t check_feeds(const TensorTable& tensors, std::span<const Feed> feeds
   return rows;
 }
 
+void check_loan(const TensorTable& tensors, Tensor slot, const ArrayView& values) {
+  const int id = slot.id;
+  if (id < 0 || id >= tensors.size() || !tensors.lent(id))
+    throw ArgumentError(
+        "lend: the slot is no lent table of this program; make it by Graph::lent()");
+  if (values.data == nullptr) return;
+  const Spec& spec = tensors.spec[row(id)];
+  if (values.shape != spec.shape || values.dtype != spec.dtype || !values.row_major() ||
+      reinterpret_cast<std::uintptr_t>(values.data) % size_of(spec.dtype) != 0)
+    throw ShapeError(text("lend: ", values.shape, " of ", values.dtype, " does not fit table '",
+                          tensors.name[row(id)], "' ", spec.shape, " of ", spec.dtype,
+                          "; it must be dense and equal, since nothing is copied"));
+}
+
 /// Running, for as long as it lives; a second caller is refused.
 class Claim {
  public:
@@ -80,9 +94,10 @@ struct Program::State {
   std::shared_ptr<memory::Arena> arena;
   std::unique_ptr<memory::Pool> pool;
   std::unique_ptr<Runner> runner;
-  std::vector<ArrayView> views;    // per tensor; no data: planned
-  std::vector<Bindings> bindings;  // per entry
-  std::vector<int> lent;           // slots whose values lie with the caller
+  std::vector<ArrayView> views;          // per tensor; no data: planned
+  std::vector<Bindings> bindings;        // per entry
+  std::vector<int> lent;                 // slots whose values lie with the caller, for one run
+  std::vector<std::vector<int>> tables;  // per entry: Graph::lent() tables that it reads
   std::atomic_flag running;
 
   void take_arena(const Blueprint& blueprint) {
@@ -116,13 +131,13 @@ struct Program::State {
         views.back().data = arena->at(static_cast<std::size_t>(blueprint.offset[row(id)]));
         views.back().owner = arena;
         fill(views.back(), tensors.init[row(id)]);
-      } else if (tensors.persistent(id)) {
+      } else if (tensors.persistent(id) && !tensors.lent(id)) {
         views.back() =
             blueprint.options.share->find(tensors.column[row(id)], tensors.name[row(id)]);
       }
       if (batched_input(tensors, id)) rows = std::max(rows, spec.shape[0]);
     }
-    set_rows(blueprint, rows);  // until a feed says otherwise, all of them
+    set_rows(blueprint, rows);   // until a feed says otherwise, all of them
     lent.reserve(views.size());  // run() allocates nothing
   }
 
@@ -135,10 +150,13 @@ struct Program::State {
   /// Binds all that has bytes from now on.
   void bind(const Entry& entry, const Blueprint& blueprint) {
     bindings.emplace_back(entry, blueprint.options.threads);
+    tables.emplace_back();
     Bindings& b = bindings.back();
     for (int s = 0; s < static_cast<int>(entry.storages.all.size()); ++s) {
       const int owner = entry.storages.all[row(s)].persistent;
-      if (owner >= 0) {
+      if (owner >= 0 && blueprint.tensors.lent(owner)) {
+        if (entry.storages.all[row(s)].first >= 0) tables.back().push_back(owner);
+      } else if (owner >= 0) {
         b.home[row(s)] =
             static_cast<std::byte*>(views[row(owner)].data) - entry.storages.begin[row(owner)];
         b.bind(s, b.home[row(s)]);
@@ -178,6 +196,25 @@ struct Program::State {
     }
   }
 
+  void lend(int id, const ArrayView& values) {
+    views[row(id)] = values;
+    for (Bindings& b : bindings) {
+      const int s = b.entry->storages.of[row(id)];
+      auto* first = static_cast<std::byte*>(values.data);
+      b.home[row(s)] = first == nullptr ? nullptr : first - b.entry->storages.begin[row(id)];
+      b.bind(s, b.home[row(s)]);
+    }
+  }
+
+  void check_loans(std::size_t entry, const Blueprint& blueprint) const {
+    for (const int id : tables[entry]) {
+      if (views[row(id)].data == nullptr)
+        throw ArgumentError(text("run: entry '", blueprint.entries[entry].name, "' reads table '",
+                                 blueprint.tensors.name[row(id)],
+                                 "', which nobody lent; call Program::lend() first"));
+    }
+  }
+
   /// What the caller lent for one run is not looked at in the next.
   void take_back() {
     for (const int id : lent) bind_slot(id, nullptr);
@@ -198,17 +235,26 @@ Program::Program(Program&&) noexcept = default;
 Program& Program::operator=(Program&&) noexcept = default;
 Program::~Program() = default;
 
-void Program::use_team(bool on) { state_->runner->muster(on, blueprint_.options.threads, blueprint_.options.adaptive); }
+void Program::use_team(bool on) {
+  state_->runner->muster(on, blueprint_.options.threads, blueprint_.options.adaptive);
+}
 
 void Program::run(std::string_view name, std::span<const Feed> feeds, const Observer* observer) {
   const Claim claim(state_->running);
   const auto entry = static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
   const std::int64_t rows = check_feeds(blueprint_.tensors, feeds);
+  state_->check_loans(entry, blueprint_);
   state_->take_back();
   for (const Feed& feed : feeds) state_->feed(feed);
   if (rows >= 0) state_->set_rows(blueprint_, rows);
   state_->runner->muster_after_fork();
   state_->runner->run(state_->bindings[entry], observer);
+}
+
+void Program::lend(Tensor slot, const ArrayView& values) {
+  const Claim claim(state_->running);
+  check_loan(blueprint_.tensors, slot, values);
+  state_->lend(slot.id, values);
 }
 
 void Program::write(Tensor tensor, const ArrayView& values) {
@@ -224,6 +270,9 @@ ArrayView Program::view(Tensor tensor) const {
   if (known && state_->views[row(tensor.id)].data != nullptr) return state_->views[row(tensor.id)];
   const std::string name = known ? blueprint_.tensors.name[row(tensor.id)] : "";
   const std::string shown = name.empty() ? text("tensor ", tensor.id) : name;
+  if (known && blueprint_.tensors.lent(tensor.id))
+    throw ExportError(
+        text("view: table '", shown, "' is lent but nobody did so; call lend() first"));
   throw ExportError(text("view: '", shown, "' has bytes the plan reuses; call keep(", shown,
                          ") before compile()"));
 }

@@ -31,11 +31,17 @@ class Program {
   ~Program();
 
   /// Runs an entry. Planned: allocates nothing. Feeds must agree in their rows (batched slots
-  /// only). Throws ShapeError or ArgumentError before anything is run for feeds that do not fit,
-  /// and whatever a kernel throws after all members have stopped; DeviceError when it is already
-  /// running.
+  /// only). Throws ShapeError or ArgumentError before anything is run for feeds that do not fit
+  /// and for tables that were not lent, and whatever a kernel throws after all members have
+  /// stopped; DeviceError when it is already running.
   void run(std::string_view entry, std::span<const Feed> feeds = {},
            const Observer* observer = nullptr);
+
+  /// From now on steps read Graph::lent() table `slot` at `values`, whose owner is kept meanwhile;
+  /// without data it is taken back, and entries that read it cannot run. Values must be dense
+  /// row-major ones of the slot's own shape and dtype: nothing is copied. Throws ShapeError or
+  /// ArgumentError for others, DeviceError when it is running.
+  void lend(Tensor slot, const ArrayView& values);
 
   /// Whether a team runs the entries, or the calling thread alone: at any time, with the same bits.
   void use_team(bool on);

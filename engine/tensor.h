@@ -110,6 +110,7 @@ struct Init {
 ///
 /// `column` says where persistent bytes live: tensors of one column and dtype lie end to end in the
 /// order of their rows ("parameters", "gradients", "adam.first", "inputs", "kept"). Empty: planned.
+/// "lent": persistent, but its bytes are the caller's.
 struct TensorTable {
   std::vector<Spec> spec;
   std::vector<std::string> name;  // "0.weight"; planned tensors mostly have none
@@ -124,6 +125,7 @@ struct TensorTable {
   [[nodiscard]] bool persistent(int id) const {
     return !column[static_cast<std::size_t>(id)].empty();
   }
+  [[nodiscard]] bool lent(int id) const { return column[static_cast<std::size_t>(id)] == "lent"; }
 };
 
 }  // namespace poolgrad

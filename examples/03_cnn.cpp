@@ -17,15 +17,18 @@ using namespace poolgrad;
 namespace {
 
 void run(const char* folder, int epochs) {
-  // Columns of bytes: they become floats row by row, on their way into the arena.
+  // Columns of bytes: each step picks its rows and makes floats of them, on their way into the
+  // arena.
   const train::Split data = train::read_mnist(folder);
 
-  // A model is a function that appends nodes; a task adds loss, optimizer and the entries "train",
-  // "evaluate" and "predict". Still no tensor has bytes.
+  // A model is a function that appends nodes; a task adds loss, optimizer and the entries "train"
+  // and "evaluate", which take their batches from tables as large as the data. Still no tensor has
+  // bytes.
   const train::TaskSpec spec{.model = models::cnn(),
                              .sample = data.train.sample_shape(),
                              .batch = 64,
-                             .optimizer = train::Adam{.rate = 1e-3F}};
+                             .optimizer = train::Adam{.rate = 1e-3F},
+                             .tables = train::tables_of(data)};
   const train::Task task = train::make_task(spec);
 
   // The plan is known before anything is taken: the peak, and a bound that no plan can beat.

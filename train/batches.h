@@ -1,6 +1,8 @@
-// Batches: which samples come when, and how they get into the input slots.
+// Batches: which samples come when. Getting them into the arena is the step's own work (gather(),
+// engine/ops.h).
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "train/dataset.h"
@@ -11,30 +13,26 @@ namespace poolgrad::train {
 /// machine and after a resume. Every sample comes once per epoch; the last batch may be short.
 class Batches {
  public:
-  /// `data` must outlive this. Throws ArgumentError for a batch below 1 or above the data set, and
-  /// what check() throws.
-  Batches(const Dataset& data, std::int64_t batch, std::uint64_t seed);
+  /// Throws ArgumentError for a batch below 1 or above the data set, and for more than 2^31 - 1
+  /// samples.
+  Batches(std::int64_t samples, std::int64_t batch, std::uint64_t seed);
 
   /// Begins an epoch. Shuffled: Fisher-Yates over Philox. Allocates nothing.
   void shuffle(std::int64_t epoch);
   /// Begins an epoch in the order of the data set.
   void in_order();
 
-  /// Gathers the next batch: samples as f32 (u8 / 255) to `samples`, labels as i64 to `labels`;
-  /// answers how many rows, 0 at the end of the epoch. Both have room for a whole batch. Allocates
-  /// nothing.
-  std::int64_t next(float* samples, std::int64_t* labels);
+  /// The rows of the data set that make the next batch; none at the end of the epoch.
+  [[nodiscard]] std::span<const std::int32_t> next();
 
-  [[nodiscard]] std::int64_t per_epoch() const { return (data_.count() + batch_ - 1) / batch_; }
+  [[nodiscard]] std::int64_t samples() const { return static_cast<std::int64_t>(order_.size()); }
   [[nodiscard]] std::int64_t batch() const { return batch_; }
-  [[nodiscard]] std::int64_t samples() const { return data_.count(); }
+  [[nodiscard]] std::int64_t per_epoch() const { return (samples() + batch_ - 1) / batch_; }
 
  private:
-  const Dataset& data_;
   std::int64_t batch_;
   std::uint64_t seed_;
-  std::int64_t sample_elements_;
-  std::vector<std::uint32_t> order_;
+  std::vector<std::int32_t> order_;
   std::size_t at_ = 0;
 };
 

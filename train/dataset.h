@@ -1,4 +1,4 @@
-// Data sets: a column of samples and a column of labels. Nothing is converted here: batches.h does
+// Data sets: a column of samples and a column of labels. Nothing is converted here: a step does
 // that, row by row, on the way into the arena.
 #pragma once
 

@@ -1,8 +1,9 @@
-// The loop: gather a batch, run a step, again and again; reports between are not in it.
+// The loop: say which rows are next, run a step, again and again; reports between are not in it.
 #include "train/fit.h"
 
 #include <chrono>
 #include <cmath>
+#include <tuple>
 
 #include "train/batches.h"
 
@@ -35,24 +36,50 @@ struct Tally {
   }
 };
 
-/// One entry with its feeds and results at hand, so that a step touches no heap.
+/// A data set's columns lie where the program's tables point, for as long as this lives.
+class Loan {
+ public:
+  Loan(Program& program, const Lent& tables, const Dataset& data)
+      : program_(program), tables_(tables) {
+    program.lend(tables.samples, shaped(data.samples, tables.samples.shape()));
+    program.lend(tables.labels, data.labels);
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  ~Loan() {
+    program_.lend(tables_.samples, {});
+    program_.lend(tables_.labels, {});
+  }
+
+ private:
+  /// The same dense values as images [n, 1, h, w] or whatever else the model takes.
+  static ArrayView shaped(ArrayView values, const Shape& shape) {
+    values.shape = shape;
+    values.strides = Spec{shape}.strides();
+    return values;
+  }
+
+  Program& program_;
+  const Lent& tables_;
+};
+
+/// One entry with its feed and results at hand, so that a step touches no heap.
 class Runner {
  public:
   Runner(Program& program, const Task& task, std::string_view entry, Tensor loss, Tensor correct)
       : program_(program),
         entry_(entry),
-        feeds_{Feed{task.samples, program.view(task.samples)},
-               Feed{task.labels, program.view(task.labels)}},
+        indices_(task.indices),
         loss_(program.view(loss).as<float>().data()),
         correct_(program.view(correct).as<std::int64_t>().data()) {}
 
-  /// Gathers the next batch into the slots and runs it; false at the end of the epoch.
+  /// Runs the next batch; false at the end of the epoch.
   bool next(Batches& batches, Tally& tally) {
-    const std::int64_t rows = batches.next(static_cast<float*>(feeds_[0].values.data),
-                                           static_cast<std::int64_t*>(feeds_[1].values.data));
-    if (rows == 0) return false;
-    for (Feed& feed : feeds_) feed.values.shape[0] = rows;
-    program_.run(entry_, feeds_);
+    const std::span<const std::int32_t> batch = batches.next();
+    if (batch.empty()) return false;
+    const auto rows = static_cast<std::int64_t>(batch.size());
+    const Feed feed{indices_, ArrayView::of(batch, {rows}, DType::i32)};
+    program_.run(entry_, {&feed, 1});
     tally.loss += static_cast<double>(*loss_) * static_cast<double>(rows);
     tally.correct += *correct_;
     tally.samples += rows;
@@ -64,7 +91,7 @@ class Runner {
  private:
   Program& program_;
   std::string_view entry_;
-  std::array<Feed, 2> feeds_;
+  Tensor indices_;
   const float* loss_;
   const std::int64_t* correct_;
 };
@@ -76,8 +103,10 @@ class Loop {
       : program_(program),
         options_(options),
         callbacks_(callbacks),
-        train_batches_(data.train, task.samples.shape()[0], options.seed),
-        test_batches_(data.test, std::min(task.samples.shape()[0], data.test.count()), 0),
+        train_data_(program, task.train, data.train),
+        test_data_(program, task.test, data.test),
+        train_batches_(data.train.count(), task.indices.shape()[0], options.seed),
+        test_batches_(data.test.count(), std::min(task.indices.shape()[0], data.test.count()), 0),
         train_(program, task, "train", task.training.loss, task.correct),
         test_(program, task, "evaluate", task.test_loss, task.test_correct) {}
 
@@ -163,6 +192,7 @@ class Loop {
   Program& program_;
   const FitOptions& options_;
   const FitCallbacks& callbacks_;
+  Loan train_data_, test_data_;
   Batches train_batches_, test_batches_;
   Runner train_, test_;
   FitResult result_;
@@ -172,13 +202,20 @@ class Loop {
 void check_fits(const Task& task, const Split& data, const FitOptions& options) {
   if (options.epochs < 1)
     throw ArgumentError(text("fit: ", options.epochs, " epochs; take at least one"));
-  const Shape& slot = task.samples.shape();
-  const std::int64_t elements = slot.count() / slot[0];
+  if (!task.indices)
+    throw ArgumentError(
+        "fit: the task gathers no batches; give its spec .tables = tables_of(data)");
   const std::int64_t classes = task.logits.shape()[1];
-  for (const Dataset* part : {&data.train, &data.test}) {
-    if (part->sample_shape().count() != elements) {
-      throw ShapeError(text("fit: samples are ", part->sample_shape(), " but the model takes ",
-                            slot, "; make the task with the samples' shape"));
+  for (const auto& [part, tables, name] : {std::tuple(&data.train, &task.train, "training data"),
+                                           std::tuple(&data.test, &task.test, "test data")}) {
+    check(*part, text("fit: ", name));
+    const Spec &samples = tables->samples.spec(), &labels = tables->labels.spec();
+    if (part->samples.shape.count() != samples.shape.count() ||
+        part->labels.shape != labels.shape || part->samples.dtype != samples.dtype ||
+        part->labels.dtype != labels.dtype) {
+      throw ShapeError(text("fit: ", name, " ", part->samples.shape, " of ", part->samples.dtype,
+                            " but the task was made for ", samples.shape, " of ", samples.dtype,
+                            "; make it with .tables = tables_of(data)"));
     }
     if (part->classes > classes) {
       throw ShapeError(text("fit: the data has ", part->classes, " classes but the model answers ",

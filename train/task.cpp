@@ -2,6 +2,8 @@
 #include "train/task.h"
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 #include "engine/ops.h"
 #include "engine/report.h"
@@ -32,34 +34,74 @@ std::string largest_parts(const Blueprint& blueprint) {
   return result;
 }
 
+/// [count, ...sample].
+Shape many(std::int64_t count, const Shape& sample) {
+  if (sample.rank() + 1 > Shape::kMaxRank)
+    throw ShapeError(text("task: samples ", sample, " have too many axes; ", Shape::kMaxRank - 1,
+                          " are the most"));
+  std::vector<std::int64_t> extents{count};
+  extents.insert(extents.end(), sample.extents().begin(), sample.extents().end());
+  return Shape{std::span<const std::int64_t>(extents)};
+}
+
+Lent lent(Graph& graph, const Columns& columns, const Shape& sample, const std::string& name) {
+  const Spec &samples = columns.samples, &labels = columns.labels;
+  const std::int64_t count = samples.shape[0];
+  const Shape shape = many(count, sample);
+  if (samples.shape.count() != shape.count())
+    throw ShapeError(text("task: ", name, " samples are ", samples.shape, " but the model takes ",
+                          shape, "; make the task with the samples' shape"));
+  return {graph.lent({shape, samples.dtype}, name + ".samples"),
+          graph.lent({{count}, labels.dtype}, name + ".labels")};
+}
+
+/// A batch as the model and the loss take it: pixels from 0 to 1, labels as i64.
+using Batch = std::pair<Tensor, Tensor>;  // samples, labels
+Batch gathered(const Lent& from, Tensor indices) {
+  const bool bytes = from.samples.spec().dtype == DType::u8;
+  return {gather(from.samples, indices, {DType::f32, bytes ? 255.0F : 1.0F}),
+          gather(from.labels, indices, {DType::i64})};
+}
+
 }  // namespace
+
+Tables tables_of(const Split& data) {
+  const auto columns = [](const Dataset& part) -> Columns {
+    return {{part.samples.shape, part.samples.dtype}, {part.labels.shape, part.labels.dtype}};
+  };
+  return {columns(data.train), columns(data.test)};
+}
 
 Task make_task(const TaskSpec& spec) {
   if (spec.batch < 1)
     throw ArgumentError(text("task: batch ", spec.batch, " is below 1; take at least one sample"));
-  if (spec.sample.rank() + 1 > Shape::kMaxRank)
-    throw ShapeError(text("task: samples ", spec.sample, " have too many axes; ",
-                          Shape::kMaxRank - 1, " are the most"));
-  std::vector<std::int64_t> extents{spec.batch};
-  extents.insert(extents.end(), spec.sample.extents().begin(), spec.sample.extents().end());
-  const Shape samples{std::span<const std::int64_t>(extents)};
-
   Task task{.graph = std::make_shared<Graph>(), .entries = {}};
   Graph& graph = *task.graph;
-  task.samples = graph.input({samples}, "samples");
-  task.labels = graph.input({{spec.batch}, DType::i64}, "labels");
+  Batch test;
+  if (spec.tables) {
+    task.indices = graph.input({{spec.batch}, DType::i32}, "indices");
+    task.train = lent(graph, spec.tables->train, spec.sample, "train");
+    task.test = lent(graph, spec.tables->test, spec.sample, "test");
+    std::tie(task.samples, task.labels) = gathered(task.train, task.indices);
+    test = gathered(task.test, task.indices);
+  } else {
+    task.samples = graph.input({many(spec.batch, spec.sample)}, "samples");
+    task.labels = graph.input({{spec.batch}, DType::i64}, "labels");
+    test = {task.samples, task.labels};
+  }
 
   const Tensor learning = logits_of(spec.model, graph, task.samples, /*training=*/true);
   const Tensor loss = softmax_cross_entropy(learning, task.labels);
   task.correct = count_correct(learning, task.labels);
   task.training = minimize(loss, spec.optimizer, spec.minimize);
 
-  task.logits = logits_of(spec.model, graph, task.samples, /*training=*/false);
-  task.test_loss = softmax_cross_entropy(task.logits, task.labels);
-  task.test_correct = count_correct(task.logits, task.labels);
+  const auto& [samples, labels] = test;
+  task.logits = logits_of(spec.model, graph, samples, /*training=*/false);
+  task.test_loss = softmax_cross_entropy(task.logits, labels);
+  task.test_correct = count_correct(task.logits, labels);
   task.entries = {task.training.entry("train", {task.correct}),
-                  {"evaluate", {task.test_loss, task.test_correct}},
-                  {"predict", {task.logits}}};
+                  {"evaluate", {task.test_loss, task.test_correct}}};
+  if (!spec.tables) task.entries.push_back({"predict", {task.logits}});
   return task;
 }
 

@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
+#include "train/dataset.h"
 #include "train/minimize.h"
 
 namespace poolgrad::train {
@@ -14,24 +16,45 @@ namespace poolgrad::train {
 /// names.
 using Model = std::function<Tensor(Graph& graph, Tensor x, bool training)>;
 
+/// Data sets as a plan sees them: [n, ...] and [n], no bytes.
+struct Columns {
+  Spec samples, labels;
+  bool operator==(const Columns&) const = default;
+};
+struct Tables {
+  Columns train, test;
+};
+[[nodiscard]] Tables tables_of(const Split& data);
+
 struct TaskSpec {
   Model model;
   Shape sample;  // of one sample: [channels, height, width] or [features]
   std::int64_t batch = 64;
   Optimizer optimizer = Adam{};
   MinimizeOptions minimize{};
+  /// Absent: each step is fed its batch. Else it gathers the batch itself, by row numbers, from
+  /// tables that are lent to the program: what fit() needs.
+  std::optional<Tables> tables{};
 };
 
-/// Entries: "train" (loss, correct), "evaluate" (loss, correct) and "predict" (logits).
+/// Lent tables: the columns of a data set where they lie.
+struct Lent {
+  Tensor samples{}, labels{};
+};
+
+/// Entries: "train" (loss, correct), "evaluate" (loss, correct) and, without tables, "predict"
+/// (logits).
 struct Task {
   std::shared_ptr<Graph> graph;
   std::vector<EntryPoint> entries;
-  Tensor samples{};  // slot [batch, ...] f32
-  Tensor labels{};   // slot [batch] i64
+  Tensor samples{};      // [batch, ...] f32: a slot, or with tables what "train" gathers
+  Tensor labels{};       // [batch] i64, likewise
+  Tensor indices{};      // with tables: slot [batch] i32, rows of the data set
+  Lent train{}, test{};  // with tables
   Training training{};
   Tensor correct{};  // [] i64: how many of the rows that count were right, before the update
   Tensor test_loss{}, test_correct{};  // of "evaluate"
-  Tensor logits{};                     // [batch, classes], of "predict"
+  Tensor logits{};                     // [batch, classes], of "predict" and "evaluate"
 };
 
 /// The loss is the mean softmax cross-entropy. Throws ShapeError when the model does not fit the

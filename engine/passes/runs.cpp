@@ -33,8 +33,23 @@ class Finder {
   }
 
   std::vector<Run> find() {
-    std::vector<Run> runs;
     const int count = static_cast<int>(graph_.nodes.size());
+    std::vector<int> gathers;
+    for (int i = 0; i < count; ++i) {
+      if (!reads_table(i)) continue;
+      gathers.push_back(i);
+      done_[row(i)] = true;
+    }
+    std::vector<Run> runs = find_others(count);
+    std::vector<Run> first;
+    for (const int i : gathers) first.push_back(as_read(i, runs));
+    runs.insert(runs.begin(), first.begin(), first.end());
+    return runs;
+  }
+
+ private:
+  std::vector<Run> find_others(int count) {
+    std::vector<Run> runs;
     for (int i = 0; i < count; ++i) {
       if (done_[row(i)]) continue;  // every other node before i is done: i is ready
       run_ = {};
@@ -50,7 +65,34 @@ class Finder {
     return runs;
   }
 
- private:
+  /// Whether node i takes rows out of a table that lies outside: it comes first, and in the parts
+  /// in which it is read, so that a member needs no other's rows and all else is cut as if the
+  /// batch were an input.
+  [[nodiscard]] bool reads_table(int i) const {
+    return before_[row(i)].empty() && !cuts(node(i)).empty() &&
+           std::ranges::any_of(node(i).inputs, [&](int id) { return graph_.tensors.lent(id); });
+  }
+  [[nodiscard]] Run as_read(int i, const std::vector<Run>& runs) const {
+    const Cut cut = cuts(node(i))[0];
+    Run result{.nodes = {{i, cut}}, .rows = length(node(i), cut), .parts = members_};
+    std::vector<bool> shown(row(graph_.tensors.size()));  // tensors that show what it makes
+    for (const int id : node(i).outputs) shown[row(id)] = true;
+    const auto shows = [&](int id) { return shown[row(id)]; };
+    for (const Run& run : runs) {
+      for (const CutNode& reader : run.nodes) {
+        const Node& other = node(reader.node);
+        if (std::ranges::none_of(other.inputs, shows)) continue;
+        if (run.parts > 1 && run.rows == result.rows) {
+          result.parts = run.parts;
+          return result;
+        }
+        if (other.op->view != nullptr) shown[row(other.outputs[0])] = true;
+      }
+    }
+    if (result.rows < result.parts) result.parts = 1;
+    return result;
+  }
+
   [[nodiscard]] const Node& node(int i) const { return graph_.nodes[row(i)]; }
   [[nodiscard]] const Spec& spec(int id) const { return graph_.tensors.spec[row(id)]; }
 
@@ -85,9 +127,11 @@ class Finder {
   /// The smallest power of two with which one member's rows of the widest node stay in a cache.
   [[nodiscard]] int chunks_that_fit() const {
     std::int64_t widest = 0, length = 1;
-    for (const Node& node : graph_.nodes) {
+    for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
+      const Node& node = this->node(i);
       const auto ways = cuts(node);
-      if (ways.empty() || node.op->view != nullptr || node.op->updates > 0) continue;
+      if (ways.empty() || node.op->view != nullptr || node.op->updates > 0 || reads_table(i))
+        continue;
       const Weight weight = weigh(node, ways[0]);
       if (weight.mostly_whole() || weight.rows <= widest) continue;
       widest = weight.rows;

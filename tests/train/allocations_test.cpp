@@ -60,11 +60,13 @@ FitResult trained(Spill spill, int threads) {
     return linear(hidden, p[1]);
   };
   Noise noise;
-  const Task task = make_task({.model = model, .sample = {64}, .batch = 32});
+  const Split data{noise.data(), noise.data()};
+  const Task task =
+      make_task({.model = model, .sample = {64}, .batch = 32, .tables = tables_of(data)});
   poolgrad::Options options;
   options.threads = threads;
   Program program = compile(*task.graph, task.entries, options);
-  return fit(task, program, {noise.data(), noise.data()}, {.epochs = 2}, {});
+  return fit(task, program, data, {.epochs = 2}, {});
 }
 
 TEST_CASE("loop: poolgrad allocates nothing, and the libraries little at a time") {

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/ops.h"
+#include "train/batches.h"
 
 namespace poolgrad::train {
 namespace {
@@ -48,8 +49,12 @@ Tensor model(Graph& graph, Tensor x, bool) {
   return linear(relu(linear(x, p[0], p[1])), p[2], p[3]);
 }
 
-TaskSpec spec(std::int64_t batch = 16, const Optimizer& optimizer = Adam{.rate = 0.02F}) {
-  return {.model = model, .sample = {4}, .batch = batch, .optimizer = optimizer};
+TaskSpec spec(std::int64_t batch = 16) {
+  return {.model = model,
+          .sample = {4},
+          .batch = batch,
+          .optimizer = Adam{.rate = 0.02F},
+          .tables = tables_of(Problem().data)};
 }
 
 std::vector<float> weights(const Program& program) {
@@ -95,6 +100,52 @@ TEST_CASE("fit: the same seed gives the same weights, another one others") {
   CHECK(trained(1, 1) != trained(2, 1));
 }
 
+TEST_CASE("fit: batches that a step gathers give the bits of batches that it is fed") {
+  Problem problem;
+  for (const int threads : {1, 2, 3}) {
+    CAPTURE(threads);
+    const auto options = poolgrad::Options{.threads = threads};
+    const Task task = make_task(spec());
+    Program program = compile(*task.graph, task.entries, options);
+    (void)fit(task, program, problem.data, {.epochs = 2, .seed = 5});
+
+    TaskSpec by_hand = spec();
+    by_hand.tables.reset();
+    const Task fed = make_task(by_hand);
+    Program other = compile(*fed.graph, fed.entries, options);
+    Batches batches(100, 16, 5);
+    for (const int epoch : {1, 2}) {
+      batches.shuffle(epoch);
+      for (auto rows = batches.next(); !rows.empty(); rows = batches.next()) {
+        std::vector<float> samples;
+        std::vector<std::int64_t> labels;
+        for (const std::int32_t row : rows) {
+          const float* from = problem.train.samples.data() + std::ptrdiff_t{4} * row;
+          samples.insert(samples.end(), from, from + 4);
+          labels.push_back(problem.train.labels[static_cast<std::size_t>(row)]);
+        }
+        const auto count = static_cast<std::int64_t>(rows.size());
+        const std::vector<Feed> feeds{
+            {fed.samples, ArrayView::of(std::span(samples), {count, 4}, DType::f32)},
+            {fed.labels, ArrayView::of(std::span(labels), {count}, DType::i64)}};
+        other.run("train", feeds);
+      }
+    }
+    CHECK(weights(program) == weights(other));
+  }
+}
+
+TEST_CASE("fit: the data is lent for as long as it trains") {
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries);
+  (void)fit(task, program, problem.data, {.epochs = 1});
+  CHECK_THROWS_WITH_AS(program.run("train"),
+                       "run: entry 'train' reads table 'train.samples', which nobody lent; call "
+                       "Program::lend() first",
+                       ArgumentError);
+}
+
 TEST_CASE("fit: stopped, it ends after the step and says so") {
   const Problem problem;
   const Task task = make_task(spec());
@@ -126,6 +177,16 @@ TEST_CASE("fit: data that does not fit the task is refused before the first step
   Split wide = problem.data;
   wide.train.samples.shape = {50, 8};
   CHECK_THROWS_AS((void)fit(task, program, wide), ShapeError);
+  CHECK_THROWS_WITH_AS(
+      (void)fit(task, program, {problem.data.test, problem.data.train}),
+      "fit: training data [30, 4] of float32 but the task was made for [100, 4] of "
+      "float32; make it with .tables = tables_of(data)",
+      ShapeError);
+  TaskSpec fed = spec();
+  fed.tables.reset();
+  CHECK_THROWS_WITH_AS((void)fit(make_task(fed), program, problem.data),
+                       "fit: the task gathers no batches; give its spec .tables = tables_of(data)",
+                       ArgumentError);
   Split many = problem.data;
   many.train.classes = 10;
   CHECK_THROWS_AS((void)fit(task, program, many), ShapeError);

@@ -39,6 +39,9 @@ struct Step {
     const Tensor loss = softmax_cross_entropy(logits, labels);
     const Tensor total = softmax_cross_entropy(logits, labels, Reduction::sum);
     (void)count_correct(logits, labels);
+    const Tensor table = graph.input({{40, 6}}, "table");
+    const Tensor picked = graph.input({{n}, DType::i32}, "picked");
+    (void)gather(table, picked, {DType::f32, 3.0F});
     if (fuse) passes::fuse(graph);
     const Tensor one = graph.input({{}}, "one");
     const std::vector<Tensor> wanted = graph.column("parameters");
@@ -51,6 +54,11 @@ struct Step {
     unsigned seed = 0;
     for (const Tensor& p : wanted) run->set(p, testing::spread(p.shape().count(), ++seed, 0.02F));
     run->set(x, testing::spread(x.shape().count(), ++seed, 0.002F));
+    run->set(table, testing::spread(40 * 6, ++seed));
+    Value rows({{n}, DType::i32});
+    for (std::int32_t i = 0; i < n; ++i)
+      rows.as<std::int32_t>()[static_cast<std::size_t>(i)] = 37 - 3 * i;
+    run->set(picked, rows);
     run->set(labels, testing::labels({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -7}));
     run->set(graph.rows(), testing::scalar(10));  // a short batch, which ends inside the last part
     run->set(one, std::vector{1.0F});
