@@ -129,6 +129,9 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
                       "planned (one arena), pooled, or direct (malloc for each tensor)")
           ->capture_default_str(),
       "MODE");
+  add(command.add_option("--budget", flags.budget,
+                         "stay within this by computing some of the forward pass twice"),
+      "BYTES");
   add(command.add_option("--memory-limit", flags.memory_limit,
                          "refuse to take more, e.g. 512MiB or 2GB"),
       "BYTES");
@@ -149,6 +152,7 @@ Options program_options(const PlanFlags& flags) {
   options.threads = flags.threads.value_or(usable_cores());
   options.chunks = chunks_of(flags);
   options.memory = memory_of(flags);
+  if (!flags.budget.empty()) options.budget_bytes = parse_bytes(flags.budget, "--budget");
   if (!flags.memory_limit.empty())
     options.memory_limit_bytes = parse_bytes(flags.memory_limit, "--memory-limit");
   return options;

@@ -25,7 +25,7 @@ struct PlanFlags {
   std::optional<int> threads;
   std::string chunks = "auto";
   std::string memory = "planned";
-  std::string memory_limit;
+  std::string memory_limit, budget;
 };
 
 /// Adds the flags to `command` and answers the options, for commands that exclude them.

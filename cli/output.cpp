@@ -55,7 +55,9 @@ Json plan_event(const Blueprint& blueprint) {
           {"arena_bytes", blueprint.arena_bytes()},
           {"lower_bound_bytes", blueprint.lower_bound_bytes()},
           {"sum_bytes", blueprint.sum_bytes()},
-          {"persistent_bytes", blueprint.persistent_bytes}};
+          {"persistent_bytes", blueprint.persistent_bytes},
+          {"made_again", blueprint.entry("train").made_again},
+          {"extra_time", blueprint.entry("train").extra_time}};
 }
 
 Json plan_details(const Blueprint& blueprint) {

@@ -15,7 +15,8 @@ using Json = nlohmann::ordered_json;
 /// One object per line, flushed: whoever reads a pipe sees it at once.
 void print_line(std::ostream& out, const Json& object);
 
-/// {"event":"plan", "arena_bytes", "lower_bound_bytes", "sum_bytes", "persistent_bytes"}.
+/// {"event":"plan", "arena_bytes", "lower_bound_bytes", "sum_bytes", "persistent_bytes",
+/// "made_again" and "extra_time" of entry "train"}.
 [[nodiscard]] Json plan_event(const Blueprint& blueprint);
 
 /// The same with "entries": for each its name, bytes, steps, and at its fullest moment the steps

@@ -63,10 +63,13 @@ void add_plan(CLI::App& app, int& exit_code) {
   command->footer(
       "Models are planned for images of 28 by 28 in one channel and 10 classes. With\n"
       "--memory-limit a plan that is larger is a failure that names the largest batch that fits.\n"
+      "With --budget what the backward pass reads is computed again instead of kept, as far as\n"
+      "needed: the same bits in less memory and more time. A budget of 1 asks for the smallest.\n"
       "\n"
       "Examples:\n"
       "  poolgrad plan --model cnn --batch 128 --threads 1\n"
       "  poolgrad plan --model cnn --batch 128 --svg arena.svg\n"
+      "  poolgrad plan --model resnet --blocks 3 --batch 128 --budget 64MiB\n"
       "  poolgrad plan --input buffers.csv --json");
   command->callback([flags, &exit_code] {
     if (flags->requests.input.empty())

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "engine/backend/one_thread.h"
+#include "engine/cost.h"
 #include "engine/passes/passes.h"
+#include "engine/passes/recompute_runs.h"
 #include "engine/program.h"
 
 namespace poolgrad {
@@ -13,9 +16,15 @@ namespace {
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
-/// The entry's own graph after all passes.
-std::unique_ptr<const Graph> optimized(const Graph& graph, const EntryPoint& entry,
-                                       const Options& options) {
+using passes::Choice;
+
+/// The entry's own graph after all passes but those that a budget decides.
+struct Ordered {
+  std::unique_ptr<Graph> graph;
+  std::vector<passes::Run> runs;
+};
+
+Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& options) {
   auto result = std::unique_ptr<Graph>(new Graph(graph.copy()));
   std::vector<int> roots;
   for (const Tensor& root : entry.roots) roots.push_back(root.id);
@@ -30,7 +39,17 @@ std::unique_ptr<const Graph> optimized(const Graph& graph, const EntryPoint& ent
   if (options.recompute) passes::recompute(*result);
   if (options.schedule) passes::schedule(*result);
   if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);
-  passes::split(*result, {options.threads, options.chunks});
+  auto runs = passes::find_runs(*result, {options.threads, options.chunks});
+  return {std::move(result), std::move(runs)};
+}
+
+/// Nothing where `choice` has no order.
+std::unique_ptr<const Graph> written(const Ordered& before, const Choice& choice,
+                                     const Options& options) {
+  auto result = std::unique_ptr<Graph>(new Graph(before.graph->copy()));
+  std::vector<passes::Run> runs = before.runs;
+  if (!passes::recompute_runs(*result, runs, choice)) return nullptr;
+  passes::split(*result, runs, options.threads);
   assert(check_order(*result).empty());
   return result;
 }
@@ -48,12 +67,10 @@ class Kernels {
         return made.kernel;
     }
     const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_});
-    ++count_;
     made_[node.op].push_back(
         {node.member, node.attributes, inputs, outputs, std::make_shared<const Kernel>(kernel)});
     return made_[node.op].back().kernel;
   }
-  [[nodiscard]] int count() const { return count_; }
 
  private:
   [[nodiscard]] auto maker(const Node& node) const -> Kernel (*)(const Site&) {
@@ -73,13 +90,12 @@ class Kernels {
   };
   Device device_;
   std::map<const OpDef*, std::vector<Made>> made_;
-  int count_ = 0;
 };
 
 /// Every node that has work to do, with its kernel; a workspace becomes a storage of one step.
-void prepare(Entry& entry, const Options& options) {
+void prepare(Entry& entry, Kernels& kernels) {
   const OneThread guard;
-  Kernels kernels(options.device);
+  std::set<const Kernel*> different;
   const std::vector<int> phase = phases(*entry.graph, entry.storages);
   for (int i = 0; i < static_cast<int>(entry.graph->nodes.size()); ++i) {
     const Node& node = entry.graph->nodes[row(i)];
@@ -92,9 +108,10 @@ void prepare(Entry& entry, const Options& options) {
       step.workspace = static_cast<int>(entry.storages.all.size());
       entry.storages.all.push_back({step.kernel->workspace_bytes, i, i + 1, -1, node.member});
     }
+    different.insert(step.kernel.get());
     entry.steps.push_back(std::move(step));
   }
-  entry.kernels = kernels.count();
+  entry.kernels = static_cast<int>(different.size());
 }
 
 /// Who takes and gives back each planned storage when bytes are asked for at run time, and one
@@ -121,22 +138,66 @@ void note_lifetimes(Entry& entry) {
   }
 }
 
-Entry drafted(const Graph& graph, const EntryPoint& point, const Options& options) {
-  Entry entry{.name = point.name, .graph = optimized(graph, point, options)};
-  for (int id = graph.tensors.size(); id < entry.graph->tensors.size(); ++id) {
-    if (entry.graph->tensors.persistent(id))
-      throw ArgumentError(text("compile: entry '", point.name, "' appended ",
-                               entry.graph->describe(id), " to column '",
-                               entry.graph->tensors.column[row(id)],
+void check_appended(const Graph& graph, const Graph& appended, const std::string& entry) {
+  for (int id = graph.tensors.size(); id < appended.tensors.size(); ++id) {
+    if (appended.tensors.persistent(id))
+      throw ArgumentError(text("compile: entry '", entry, "' appended ", appended.describe(id),
+                               " to column '", appended.tensors.column[row(id)],
                                "'; persistent tensors must be made before compile()"));
   }
+}
+
+/// Storages, kernels and requests. The plan is still missing.
+Entry laid_out(const std::string& name, std::unique_ptr<const Graph> graph, Kernels& kernels,
+               const Options& options) {
+  Entry entry{.name = name, .graph = std::move(graph)};
   entry.storages = assign_storages(*entry.graph, options.in_place);
-  prepare(entry, options);
+  prepare(entry, kernels);
   note_lifetimes(entry);
-  entry.plan = memory::plan(entry.requests);
-  assert(memory::check(entry.plan, entry.requests).empty());
   entry.sum_bytes = memory::sum_bytes(entry.requests);
   return entry;
+}
+
+std::size_t peak_bytes(const Entry& entry, const Options& options) {
+  return options.memory == Memory::planned ? entry.plan.arena_bytes : entry.plan.lower_bound_bytes;
+}
+
+/// The modelled time of an entry's nodes, on one thread.
+double modelled_us(const Graph& graph) {
+  double us = 0.0;
+  for (const Node& node : graph.nodes) us += modelled_us(graph, node);
+  return us;
+}
+
+/// The first choice, and so the one of the least extra time, whose scratch is at most
+/// `most_bytes`. All budgets see the same list: a smaller one never takes more memory. Where none
+/// fits, `least_bytes` becomes the smallest scratch, if it is larger.
+Entry drafted(const Graph& graph, const EntryPoint& point, const Options& options,
+              std::size_t most_bytes, std::size_t& least_bytes) {
+  const Ordered before = ordered(graph, point, options);
+  check_appended(graph, *before.graph, point.name);
+  Kernels kernels(options.device);
+  const double plain_us = modelled_us(*before.graph);
+  std::vector<Choice> choices{{}};
+  std::size_t smallest = static_cast<std::size_t>(-1);
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    auto after = written(before, choices[i], options);
+    if (after == nullptr) continue;
+    Entry entry = laid_out(point.name, std::move(after), kernels, options);
+    const std::size_t bound = memory::lower_bound(entry.requests).bytes;
+    if (bound <= most_bytes || bound < smallest) {
+      entry.plan = memory::plan(entry.requests);
+      assert(memory::check(entry.plan, entry.requests).empty());
+      entry.made_again = choices[i].dropped;
+      entry.extra_time = choices[i].extra_us / plain_us;
+      const std::size_t peak = peak_bytes(entry, options);
+      smallest = std::min(smallest, peak);
+      if (peak <= most_bytes) return entry;
+    }
+    if (i == 0) choices = passes::recompute_choices(*before.graph, before.runs, options.threads);
+  }
+  least_bytes = std::max(least_bytes, smallest);
+  return {};
 }
 
 /// Whether the bytes of a tensor are those of the same tensor in `options.share`.
@@ -205,6 +266,12 @@ std::string megabytes(std::size_t bytes) {
   return out.str();
 }
 
+[[noreturn]] void refuse_budget(std::size_t budget, std::size_t smallest) {
+  throw MemoryError(text("compile: a budget of ", budget, " bytes (", megabytes(budget),
+                         ") is below the smallest that is feasible, ", smallest, " bytes (",
+                         megabytes(smallest), "); raise it or take a smaller batch"));
+}
+
 }  // namespace
 
 std::string to_string(Memory memory) {
@@ -250,8 +317,6 @@ const Entry& Blueprint::entry(std::string_view name) const {
   throw ArgumentError(text("program: no entry '", name, "'; there are ", known));
 }
 
-namespace {}  // namespace
-
 Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
                 const Options& options) {
   check_options(graph, entries, options);
@@ -262,11 +327,16 @@ Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
   Blueprint blueprint{.options = options, .tensors = kept.tensors, .rows_id = kept.rows_id()};
   place_columns(blueprint);
   passes::copy_kept_views(kept);
+  const std::size_t budget = options.budget_bytes;
+  const std::size_t most = budget == 0 ? static_cast<std::size_t>(-1)
+                                       : budget - std::min(budget, blueprint.persistent_bytes);
+  std::size_t least = 0;
   for (const EntryPoint& entry : entries) {
-    blueprint.entries.push_back(drafted(kept, entry, options));
+    blueprint.entries.push_back(drafted(kept, entry, options, most, least));
     blueprint.scratch_bytes =
         std::max(blueprint.scratch_bytes, blueprint.entries.back().plan.arena_bytes);
   }
+  if (least > 0) refuse_budget(budget, blueprint.persistent_bytes + least);
   const std::size_t bytes = blueprint.predicted_peak_bytes();
   if (options.memory_limit_bytes > 0 && bytes > options.memory_limit_bytes)
     throw MemoryError(text("compile: ", to_string(options.memory), " memory of ", megabytes(bytes),

@@ -45,7 +45,11 @@ struct Options {
        in_place = true;
 
   std::size_t memory_limit_bytes =
-      0;                        // 0: none. A larger arena is a MemoryError before any allocation
+      0;  // 0: none. A larger arena is a MemoryError before any allocation
+  /// 0: none. The most that planned memory may take: what the backward pass reads is then made
+  /// again instead of kept, as far as needed and with the same bits. Chunks and layout stay as they
+  /// are.
+  std::size_t budget_bytes = 0;
   std::size_t guard_bytes = 0;  // behind the arena, watched by Program::guards_intact()
 
   /// Persistent tensors with the same column, name and spec in this program are used in place:
@@ -81,6 +85,8 @@ struct Entry {
   std::vector<Edge> edges{};  // one per phase
   int kernels = 0;            // different ones
   std::size_t sum_bytes = 0;  // of all requests: what the scratch would be without reuse
+  int made_again = 0;         // forward nodes done twice to stay within the budget
+  double extra_time = 0.0;    // modelled, for that, as a share of the time without a budget
 };
 
 /// A program without bytes: what `poolgrad plan` prints.
@@ -107,7 +113,8 @@ struct Blueprint {
 };
 
 /// Throws ShapeError for an impossible order, DeviceError for an op without a kernel on the device,
-/// ArgumentError for settings out of range, MemoryError for an arena above the limit.
+/// ArgumentError for settings out of range, MemoryError for an arena above the limit and for a
+/// budget below the smallest that is feasible, which it names.
 [[nodiscard]] Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
                               const Options& options = {});
 

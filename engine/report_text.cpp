@@ -2,6 +2,7 @@
 // peak.cpp.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <iomanip>
 #include <iterator>
 
@@ -211,6 +212,15 @@ std::string bound_of(const Blueprint& blueprint) {
       human_bytes(blueprint.sum_bytes()), " without reuse\n");
 }
 
+/// One line, or nothing where all of what the backward pass reads is kept.
+std::string price_of_budget(const Blueprint& blueprint, const Entry& entry) {
+  if (entry.made_again == 0) return "";
+  return text("within the budget of ", human_bytes(blueprint.options.budget_bytes), ": ",
+              plural(static_cast<std::size_t>(entry.made_again), "node"),
+              " of the forward pass computed again, about ", std::lround(100.0 * entry.extra_time),
+              " % more time (modelled)\n");
+}
+
 void put_line(std::ostream& out, std::size_t bytes, const std::string& role,
               const std::string& layer, std::size_t width, const std::string& remark) {
   out << "  " << std::right << std::setw(10) << human_bytes(bytes) << "  " << std::left
@@ -229,8 +239,8 @@ std::string describe(const Blueprint& blueprint, std::string_view name, std::siz
       << entry.name << "': " << plural(entry.steps.size(), "step") << ", "
       << plural(static_cast<std::size_t>(entry.kernels), "kernel") << ", "
       << plural(static_cast<std::size_t>(blueprint.options.threads), "thread") << ", "
-      << plural(entry.edges.size(), "phase") << "\n";
-
+      << plural(entry.edges.size(), "phase") << "\n"
+      << price_of_budget(blueprint, entry);
   std::vector<ReportSum> sums = sums_by_layer(report(blueprint, name));
   std::vector<AliveGroup> alive = alive_groups(blueprint, name);
   const std::size_t groups = alive.size();
@@ -261,7 +271,7 @@ std::string tables(const Blueprint& blueprint, std::string_view name, std::size_
   out << "arena " << human_bytes(blueprint.arena_bytes()) << " = " << blueprint.arena_bytes()
       << " bytes: " << human_bytes(blueprint.persistent_bytes) << " persistent + "
       << human_bytes(blueprint.scratch_bytes) << " scratch\n"
-      << bound_of(blueprint) << "\n"
+      << bound_of(blueprint) << price_of_budget(blueprint, entry) << "\n"
       << entries_table(blueprint) << "\n'" << entry.name << "' is fullest at\n"
       << moment(blueprint, entry) << "who has which bytes then, in " << table.unit() << "\n"
       << table.print() << "\nalive then, beside what is persistent, and what for\n"

@@ -113,7 +113,11 @@ std::int64_t largest_batch(const TaskSpec& spec, const poolgrad::Options& option
     TaskSpec smaller = spec;
     smaller.batch = batch;
     const Task task = make_task(smaller);
-    return draft(*task.graph, task.entries, unlimited).predicted_peak_bytes() <= limit_bytes;
+    try {
+      return draft(*task.graph, task.entries, unlimited).predicted_peak_bytes() <= limit_bytes;
+    } catch (const MemoryError&) {
+      return false;  // not within the budget
+    }
   };
   std::int64_t fitting = 0, too_large = spec.batch + 1;
   while (fitting + 1 < too_large) {

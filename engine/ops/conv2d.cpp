@@ -79,6 +79,11 @@ Kernel conv2d_data_cpu(const Site& site) {
   return kernel ? *kernel : data_unfolded(p);
 }
 
+/// Each weight meets each position of an output image once. y or its gradient, the weight or its.
+std::int64_t conv2d_flops(const Spec& y, const Spec& weight) {
+  return 2 * weight.shape.count() * (y.shape.count() / y.shape[1]);
+}
+
 constexpr OpDef kConv2dData{
     .name = "conv2d_data",  // dy, weight -> dx
     .infer = [](const Site& site) -> std::vector<Spec> {
@@ -88,6 +93,7 @@ constexpr OpDef kConv2dData{
       return {{{dy.shape[0], channels, g.height, g.width}, DType::f32, dy.layout}};
     },
     .wants = {Layout::channels_last, Layout::row_major},
+    .flops = [](const Site& s) { return conv2d_flops(s.inputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
     .cpu = conv2d_data_cpu,
 };
@@ -129,6 +135,7 @@ constexpr OpDef kConv2dWeights{
     .name = kBias ? "conv2d_weights_bias" : "conv2d_weights",
     .infer = conv2d_weights_infer<kBias>,
     .wants = {Layout::channels_last, Layout::channels_last},
+    .flops = [](const Site& s) { return conv2d_flops(s.inputs[1], s.outputs[0]); },
     .cuts = [](const Site&) -> std::vector<Cut> {
       return {{{Share::rows, Share::rows}, std::vector(kBias ? 2U : 1U, Share::sum)}};
     },
@@ -160,6 +167,7 @@ constexpr OpDef kConv2d{
       settings.relu = true;
       return settings;
     },
+    .flops = [](const Site& s) { return conv2d_flops(s.outputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
     .cpu = conv2d_cpu,
 };

@@ -198,10 +198,16 @@ std::vector<Cut> matmul_add_cuts(const Site& site) {
 
 std::vector<Tensor> matmul_backward(const Backward& b);
 
+std::int64_t matmul_flops(const Site& site, bool add) {
+  const Product p = Problem(site, add).product;
+  return 2 * p.m * p.n * p.k;
+}
+
 constexpr OpDef kMatmulAdd{
     .name = "matmul_add",  // sum, left, right, perhaps a rate -> sum
     .infer = same_as_first,
     .updates = 1,
+    .flops = [](const Site& site) { return matmul_flops(site, true); },
     .cuts = matmul_add_cuts,
     .cpu = [](const Site& site) { return matmul_cpu(site, true); },
 };
@@ -216,6 +222,7 @@ constexpr OpDef kMatmul{
       settings.relu = true;
       return settings;
     },
+    .flops = [](const Site& site) { return matmul_flops(site, false); },
     .cuts = matmul_cuts,
     .adds = &kMatmulAdd,
     .onto = [](const Attributes& attributes, float keep, bool by_rate) -> Attributes {

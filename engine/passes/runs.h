@@ -22,4 +22,7 @@ struct Run {
 /// before it.
 [[nodiscard]] std::vector<Run> find_runs(const Graph& graph, const Split& settings);
 
+/// split() with runs that are found already: every node of theirs once, others not at all.
+void split(Graph& graph, std::span<const Run> runs, int members);
+
 }  // namespace poolgrad::passes

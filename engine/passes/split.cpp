@@ -171,10 +171,13 @@ class Writer {
 
 }  // namespace
 
-void split(Graph& graph, const Split& settings) {
-  const std::vector<Run> runs = find_runs(graph, settings);
-  Writer writer(graph, settings.members);
+void split(Graph& graph, std::span<const Run> runs, int members) {
+  Writer writer(graph, members);
   for (const Run& run : runs) writer.write(run);
+}
+
+void split(Graph& graph, const Split& settings) {
+  split(graph, find_runs(graph, settings), settings.members);
 }
 
 }  // namespace poolgrad::passes

@@ -152,6 +152,7 @@ void bind_program(nb::module_& module) {
       nb::sig("def compile_graph(graph: Graph, entries: collections.abc.Mapping[str, "
               "collections.abc.Sequence[Handle]], *, "
               "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
+              "budget: int | None = None, "
               "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
               "recompute: bool = True, schedule: bool = True, in_place: bool = True) -> Program"),
       "Plans the entries and takes the arena. Roots are kept, so they can be viewed.");

@@ -15,6 +15,8 @@ Options options_of(const nb::dict& arguments);
 struct PlanReport {
   std::size_t arena_bytes = 0, persistent_bytes = 0, scratch_bytes = 0;
   std::size_t lower_bound_bytes = 0, sum_bytes = 0, predicted_peak_bytes = 0;
+  int made_again = 0;
+  double extra_time = 0.0;
   std::string memory, entry, text;
   std::vector<ReportRow> rows;
 };

@@ -15,9 +15,9 @@ Memory memory_of(const std::string& name) {
       text("compile: memory '", name, "' is unknown; 'planned', 'pooled' or 'direct'"));
 }
 
-std::size_t limit_of(nb::handle value) {
+std::size_t limit_of(const std::string& name, nb::handle value) {
   const auto bytes = nb::cast<std::int64_t>(value);
-  if (bytes < 1) throw ArgumentError(text("compile: memory_limit ", bytes, " is below one byte"));
+  if (bytes < 1) throw ArgumentError(text("compile: ", name, " ", bytes, " is below one byte"));
   return static_cast<std::size_t>(bytes);
 }
 
@@ -40,7 +40,9 @@ Options options_of(const nb::dict& arguments) {
     else if (name == "memory")
       options.memory = memory_of(nb::cast<std::string>(value));
     else if (name == "memory_limit")
-      options.memory_limit_bytes = limit_of(value);
+      options.memory_limit_bytes = limit_of(name, value);
+    else if (name == "budget")
+      options.budget_bytes = limit_of(name, value);
     else if (name == "use_team")
       options.use_team = nb::cast<bool>(value);
     else if (name == "fuse")
@@ -70,6 +72,8 @@ PlanReport plan_of(const Blueprint& blueprint) {
           .lower_bound_bytes = blueprint.lower_bound_bytes(),
           .sum_bytes = blueprint.sum_bytes(),
           .predicted_peak_bytes = blueprint.predicted_peak_bytes(),
+          .made_again = largest.made_again,
+          .extra_time = largest.extra_time,
           .memory = to_string(blueprint.options.memory),
           .entry = largest.name,
           .text = lines,
@@ -97,6 +101,10 @@ void bind_plan(nb::module_& module) {
               "No plan for this program is smaller.")
       .def_ro("sum_bytes", &PlanReport::sum_bytes, "What it would take without any reuse.")
       .def_ro("predicted_peak_bytes", &PlanReport::predicted_peak_bytes)
+      .def_ro("made_again", &PlanReport::made_again,
+              "Nodes of the forward pass that are computed again to stay within the budget.")
+      .def_ro("extra_time", &PlanReport::extra_time,
+              "What that costs, as a share of a step's time by the cost model.")
       .def_ro("memory", &PlanReport::memory)
       .def_ro("entry", &PlanReport::entry, "The entry that needs most, whose rows these are.")
       .def_ro("rows", &PlanReport::rows)

@@ -17,6 +17,7 @@ def compile(
     memory: str = "planned",
     seed: int = 0,
     memory_limit: int | None = None,
+    budget: int | None = None,
     keep_gradients: bool = False,
     arena: object = None,
 ) -> _poolgrad.Step:
@@ -29,6 +30,9 @@ def compile(
     seed: of the initial weights.
     memory_limit: in bytes; what the machine has free when None. A larger arena is a MemoryError
         that names the largest batch that fits.
+    budget: in bytes; none when None. The arena stays within it: what the backward pass reads is
+        computed again instead of kept, as far as needed and with the same bits. A budget that is
+        too small is a MemoryError that names the smallest feasible one.
     keep_gradients: gradients stay after each step: step.named("gradients").
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
         plan(...).arena_bytes. It is kept as long as step or exports live.
@@ -40,7 +44,7 @@ def compile(
     model._prepare(seed)
     step = _poolgrad.Step(
         model._build, batch, optimizer, keep_gradients, model._step, arena,
-        threads=threads, memory=memory, memory_limit=memory_limit,
+        threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
     )  # fmt: skip
     model._compiled(step)
     return step
@@ -55,6 +59,7 @@ def plan(
     threads: int | None = None,
     memory: str = "planned",
     memory_limit: int | None = None,
+    budget: int | None = None,
     keep_gradients: bool = False,
 ) -> _poolgrad.Plan:
     """The plan of a first compile() with these arguments: arithmetic only, no arena is taken."""
@@ -62,7 +67,7 @@ def plan(
     model._prepare(seed=0)
     return _poolgrad.plan_step(
         model._build, batch, optimizer, keep_gradients,
-        threads=threads, memory=memory, memory_limit=memory_limit,
+        threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
     )  # fmt: skip
 
 

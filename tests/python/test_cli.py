@@ -91,6 +91,8 @@ def test_json_lines_have_exactly_the_promised_fields(data):
         "lower_bound_bytes",
         "sum_bytes",
         "persistent_bytes",
+        "made_again",
+        "extra_time",
     }
     assert plan["event"] == "plan"
     assert [line["epoch"] for line in epochs] == [1, 2]
@@ -417,6 +419,38 @@ def test_a_plan_over_the_limit_names_the_largest_batch_that_fits(data):
         )
     result = run("plan", *flags, "--memory-limit", "1MB")
     assert "not even batch 1 fits" in result.stderr
+
+
+def test_a_budget_changes_the_plan_and_not_one_loss(data):
+    flags = ["--model", "resnet", "--batch", 32, "--threads", 1]
+    plan = lines("plan", *flags, "--json")[0]
+    half = plan["arena_bytes"] // 2
+    smaller = lines("plan", *flags, "--budget", half, "--json")[0]
+    assert smaller["arena_bytes"] <= half
+    assert smaller["made_again"] > plan["made_again"] == 0
+    assert smaller["extra_time"] > plan["extra_time"] == 0
+    assert "of the forward pass computed again" in run("plan", *flags, "--budget", half).stdout
+
+    train = ["train", "--data", data, *flags, "--epochs", 2, "--json"]
+    within = lines(*train, "--budget", half)
+    assert within[0]["arena_bytes"] == smaller["arena_bytes"]
+    for with_it, without in zip(within[1:3], lines(*train)[1:3], strict=True):
+        assert with_it["train_loss"] == without["train_loss"]
+        assert with_it["test_accuracy"] == without["test_accuracy"]
+
+
+def test_an_impossible_budget_names_the_smallest_feasible_one():
+    flags = ["plan", "--model", "cnn", "--batch", 32, "--threads", 1]
+    result = run(*flags, "--budget", "1kB")
+    assert result.returncode == 1
+    said = re.search(
+        r"compile: a budget of 1000 bytes \(0\.0 MiB\) is below the smallest that is feasible, "
+        r"(\d+) bytes \(.*\); raise it or take a smaller batch$",
+        result.stderr.strip(),
+    )
+    smallest = int(said[1])
+    assert run(*flags, "--budget", smallest).returncode == 0
+    assert run(*flags, "--budget", smallest - 1).returncode == 1
 
 
 @pytest.mark.parametrize("option", ["--save", "--svg"])

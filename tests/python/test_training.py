@@ -533,6 +533,8 @@ def test_accuracy_is_that_of_the_last_batch():
         ({"memory_limit": 0}, ValueError, "compile: memory_limit 0 is below one byte"),
         ({"memory_limit": 300_000}, MemoryError, "the largest batch that fits is"),
         ({"memory_limit": 1000}, MemoryError, "not even batch 1 fits"),
+        ({"budget": -1}, ValueError, "compile: budget -1 is below one byte"),
+        ({"budget": 1000}, MemoryError, "is below the smallest that is feasible, "),
         ({"loss": lambda x, y: x}, TypeError, "the loss is a 'function', not nn.CrossEntropyLoss"),
     ],
 )

@@ -1,0 +1,139 @@
+// Writes a choice into graph and runs, and orders the runs anew where updates must wait.
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <queue>
+#include <utility>
+
+#include "engine/passes/recompute_walk.h"
+
+namespace poolgrad::passes {
+namespace {
+
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+class Writer {
+ public:
+  Writer(Graph& graph, const Walk& walk, const Choice& choice)
+      : graph_(graph), walk_(walk), choice_(choice) {
+    graph_.nodes = walk.nodes;
+  }
+
+  std::vector<Run> write() {
+    const auto turns = walk_.turns(choice_.saved);
+    for (run_ = 0; run_ < static_cast<int>(turns.size()); ++run_) {
+      each_.clear();
+      const Run& run = walk_.runs[row(run_)];
+      Run written{{}, run.rows, run.parts};
+      for (const Turn& turn : turns[row(run_)]) {
+        place_ = turn.place;
+        const int node = turn.again ? made_again(turn.node) : turn.node;
+        if (!turn.again && walk_.backward(graph_.nodes[row(node)])) read_again(node);
+        const CutNode cut{node, walk_.cut_of[row(turn.node)]};
+        turn.before ? put_before(turn.node, cut) : written.nodes.push_back(cut);
+      }
+      runs_.push_back(std::move(written));
+      open_ = false;
+    }
+    return std::move(runs_);
+  }
+
+ private:
+  void read_again(int node) {
+    for (int& id : graph_.nodes[row(node)].inputs) id = now(id);
+  }
+  /// Where the node at place_ finds what `id` was.
+  [[nodiscard]] int now(int id) const {
+    if (walk_.original(id, place_, choice_.saved)) return id;
+    const auto found = each_.find(id);
+    return found != each_.end() ? found->second : once_.at(id);
+  }
+  int made_again(int first) {
+    Node node = walk_.nodes[row(first)];
+    for (int& id : node.inputs) id = now(id);
+    const bool once = node.op->view == nullptr && choice_.saved[row(first)] == Saved::once;
+    for (int& id : node.outputs) {
+      TensorTable& tensors = graph_.tensors;
+      const int fresh = tensors.add(tensors.spec[row(id)]);
+      tensors.layer[row(fresh)] = tensors.layer[row(id)];
+      tensors.backward[row(fresh)] = 1;
+      (once ? once_ : each_)[id] = fresh;
+      id = fresh;
+    }
+    graph_.nodes.push_back(std::move(node));
+    return static_cast<int>(graph_.nodes.size()) - 1;
+  }
+  /// In the run that is open before run_, or in a new one: as the node was cut the first time.
+  void put_before(int first, const CutNode& cut) {
+    const Run& there = walk_.runs[row(walk_.run_of[row(first)])];
+    const Node& node = graph_.nodes[row(cut.node)];
+    const auto read_whole = [&](const CutNode& made) {
+      for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+        if (cut.cut.input(k) == Share::whole &&
+            std::ranges::count(graph_.nodes[row(made.node)].outputs, node.inputs[k]) > 0)
+          return true;
+      }
+      return false;
+    };
+    const bool joins = open_ && there.parts > 1 && runs_.back().parts == there.parts &&
+                       runs_.back().rows == there.rows &&
+                       std::ranges::none_of(runs_.back().nodes, read_whole);
+    if (!joins) runs_.push_back({{}, there.rows, there.parts});
+    runs_.back().nodes.push_back(cut);
+    open_ = true;
+  }
+
+  Graph& graph_;
+  const Walk& walk_;
+  const Choice& choice_;
+  std::vector<Run> runs_;
+  int run_ = 0, place_ = 0;
+  bool open_ = false;               // the last of runs_ is before run_, for what it needs
+  std::map<int, int> once_, each_;  // tensor -> the same made again; for good, in run_
+};
+
+/// The runs in their order, except that a run waits for all that must be before it. False where
+/// two wait for each other.
+bool order(const Graph& graph, std::vector<Run>& runs) {
+  std::vector<int> run_of(graph.nodes.size(), -1);
+  for (int r = 0; r < static_cast<int>(runs.size()); ++r)
+    for (const CutNode& cut : runs[row(r)].nodes) run_of[row(cut.node)] = r;
+  const auto before = predecessors(graph);
+  std::vector<std::vector<int>> after(runs.size());
+  std::vector<int> waits_for(runs.size());
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    for (const int earlier : before[i]) {
+      const int from = run_of[row(earlier)], to = run_of[i];
+      if (from == to || from < 0 || to < 0) continue;
+      after[row(from)].push_back(to);
+      ++waits_for[row(to)];
+    }
+  }
+  std::priority_queue<int, std::vector<int>, std::greater<>> ready;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    if (waits_for[r] == 0) ready.push(static_cast<int>(r));
+  }
+  std::vector<Run> ordered;
+  while (!ready.empty()) {
+    const int next = ready.top();
+    ready.pop();
+    for (const int later : after[row(next)]) {
+      if (--waits_for[row(later)] == 0) ready.push(later);
+    }
+    ordered.push_back(std::move(runs[row(next)]));
+  }
+  const bool all = ordered.size() == runs.size();
+  runs = std::move(ordered);
+  return all;
+}
+
+}  // namespace
+
+bool recompute_runs(Graph& graph, std::vector<Run>& runs, const Choice& choice) {
+  if (choice.saved.empty()) return true;
+  const Walk walk(graph, runs);
+  runs = Writer(graph, walk, choice).write();
+  return order(graph, runs);
+}
+
+}  // namespace poolgrad::passes

@@ -1,0 +1,195 @@
+// A walk over the runs in order. Whoever needs what is not there has it made just before, from what
+// is kept or from what is made again in turn.
+#include "engine/passes/recompute_walk.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace poolgrad::passes {
+namespace {
+
+std::size_t row(int id) { return static_cast<std::size_t>(id); }
+
+}  // namespace
+
+Walk::Walk(const Graph& graph, const std::vector<Run>& found)
+    : nodes(graph.nodes), runs(found), graph_(graph) {
+  usual.assign(nodes.size(), Saved::kept);
+  take_back();
+  note_places();
+  note_droppable();
+}
+
+bool Walk::backward(const Node& node) const {
+  return !node.outputs.empty() && graph_.tensors.backward[row(node.outputs[0])] != 0;
+}
+
+/// A node of the backward pass that is equal to one of the forward pass was made by recompute().
+void Walk::take_back() {
+  std::vector<int> stands_for(row(graph_.tensors.size()), -1);
+  std::vector<bool> gone(nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (!nodes[i].op->recompute || !backward(nodes[i])) continue;
+    const auto first = std::ranges::find_if(nodes, [&](const Node& other) {
+      return other.op == nodes[i].op && !backward(other) && other.inputs == nodes[i].inputs &&
+             other.attributes == nodes[i].attributes;
+    });
+    if (first == nodes.end()) continue;
+    for (std::size_t k = 0; k < first->outputs.size(); ++k)
+      stands_for[row(nodes[i].outputs[k])] = first->outputs[k];
+    usual[static_cast<std::size_t>(first - nodes.begin())] = Saved::once;
+    gone[i] = true;
+  }
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    for (int& id : nodes[i].inputs) {
+      if (stands_for[row(id)] >= 0) id = stands_for[row(id)];
+    }
+    if (gone[i]) nodes[i].inputs.clear(), nodes[i].outputs.clear();
+  }
+  for (Run& run : runs)
+    std::erase_if(run.nodes, [&](const CutNode& cut) { return gone[row(cut.node)]; });
+  std::erase_if(runs, [](const Run& run) { return run.nodes.empty(); });
+}
+
+void Walk::note_places() {
+  Graph now = graph_.copy();
+  now.nodes = nodes;
+  storages = assign_storages(now, false);
+  run_of.assign(nodes.size(), -1);
+  cut_of.resize(nodes.size());
+  producer.assign(row(graph_.tensors.size()), -1);
+  maker.assign(storages.all.size(), -1);
+  last_forward_.assign(storages.all.size(), -1);
+  updated_.resize(storages.all.size());
+  first_backward_ = static_cast<int>(runs.size());
+  std::vector<bool> several(storages.all.size());
+  int place = -1;
+  for (int r = 0; r < static_cast<int>(runs.size()); ++r) {
+    for (const CutNode& cut : runs[row(r)].nodes) {
+      const Node& node = nodes[row(cut.node)];
+      ++place;
+      run_of[row(cut.node)] = r;
+      cut_of[row(cut.node)] = cut.cut;
+      if (backward(node)) first_backward_ = std::min(first_backward_, r);
+      for (const int id : node.outputs) {
+        const std::size_t s = row(storages.of[row(id)]);
+        producer[row(id)] = cut.node;
+        if (node.op->view != nullptr) continue;
+        several[s] = several[s] || (maker[s] >= 0 && maker[s] != cut.node);
+        maker[s] = cut.node;
+        last_forward_[s] = place;
+      }
+      for (int k = 0; k < node.op->updates; ++k)
+        updated_[row(storages.of[row(node.inputs[row(k)])])].push_back(r);
+      if (backward(node) || node.op->view != nullptr) continue;
+      for (const int id : node.inputs) last_forward_[row(storages.of[row(id)])] = place;
+    }
+  }
+  for (std::size_t s = 0; s < maker.size(); ++s) {
+    if (several[s] || storages.all[s].persistent >= 0) maker[s] = -1;
+  }
+}
+
+void Walk::note_droppable() {
+  droppable.assign(nodes.size(), false);
+  for (int i = 0; i < static_cast<int>(nodes.size()); ++i) droppable[row(i)] = can_be_made_again(i);
+  std::vector<bool> read(storages.all.size());  // by the backward pass
+  for (const Node& node : nodes) {
+    if (!backward(node) || node.op->view != nullptr) continue;
+    for (const int id : node.inputs) read[row(storages.of[row(id)])] = true;
+  }
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const bool is_read = std::ranges::any_of(
+        nodes[i].outputs, [&](int id) { return read[row(storages.of[row(id)])]; });
+    // What nobody kept is better made again from what is kept than kept for making another again.
+    if (droppable[i] && !is_read) usual[i] = Saved::each;
+    if (!droppable[i]) usual[i] = Saved::kept;
+  }
+}
+
+bool Walk::can_be_made_again(int i) const {
+  const Node& node = nodes[row(i)];
+  if (run_of[row(i)] < 0 || backward(node) || node.op->view != nullptr || node.op->updates > 0)
+    return false;
+  const auto updated_early = [&](int id) {
+    return std::ranges::any_of(updated_[row(storages.of[row(id)])],
+                               [&](int r) { return r < first_backward_; });
+  };
+  const bool cut = runs[row(run_of[row(i)])].parts > 1;
+  for (std::size_t k = 0; k < node.outputs.size(); ++k) {
+    if (maker[row(storages.of[row(node.outputs[k])])] != i ||
+        (cut && cut_of[row(i)].output(k) != Share::rows))
+      return false;
+  }
+  return std::ranges::none_of(node.inputs, updated_early);
+}
+
+bool Walk::original(int id, int place, const std::vector<Saved>& saved) const {
+  const int s = storages.of[row(id)];
+  const int made_by = maker[row(s)];
+  return made_by < 0 || saved[row(made_by)] == Saved::kept || place <= last_forward_[row(s)];
+}
+
+/// Whether what `node` makes can be made part by part in run `r`.
+bool Walk::cut_alike(int node, int r) const {
+  const Run &there = runs[row(run_of[row(node)])], &here = runs[row(r)];
+  if (here.parts == 1 || there.parts != here.parts || there.rows != here.rows) return false;
+  for (const int id : nodes[row(node)].inputs) {
+    if (std::ranges::count(updated_[row(storages.of[row(id)])], r) > 0) return false;
+  }
+  return true;
+}
+
+/// What is needed before the run, or whole within it, is made before the run.
+void Walk::put_before(std::vector<Turn>& turns, int r) const {
+  std::vector<bool> wanted(nodes.size());  // before the run, and made again for it
+  for (auto turn = turns.rbegin(); turn != turns.rend(); ++turn) {
+    const Node& node = nodes[row(turn->node)];
+    const Cut& cut = cut_of[row(turn->node)];
+    if (turn->again) turn->before = wanted[row(turn->node)] || !cut_alike(turn->node, r);
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      const int from = producer[row(node.inputs[k])];
+      if (from >= 0 && (turn->before || cut.input(k) == Share::whole)) wanted[row(from)] = true;
+    }
+  }
+  std::ranges::stable_partition(turns, &Turn::before);
+}
+
+struct Walk::Making {
+  const std::vector<Saved>& saved;
+  std::vector<int> last;  // node -> the last run in which it was made again, or -1
+  std::vector<Turn> turns{};
+  int run = 0, place = 0;
+};
+
+void Walk::make_again(Making& making, int node) const {
+  const bool once = nodes[row(node)].op->view == nullptr && making.saved[row(node)] == Saved::once;
+  int& last = making.last[row(node)];
+  if (once ? last >= 0 : last == making.run) return;
+  last = making.run;
+  for (const int id : nodes[row(node)].inputs) {
+    if (!original(id, making.place, making.saved)) make_again(making, producer[row(id)]);
+  }
+  making.turns.push_back({node, making.place, true});
+}
+
+std::vector<std::vector<Turn>> Walk::turns(const std::vector<Saved>& saved) const {
+  Making making{saved, std::vector<int>(nodes.size(), -1)};
+  std::vector<std::vector<Turn>> result;
+  for (; making.run < static_cast<int>(runs.size()); ++making.run) {
+    for (const CutNode& cut : runs[row(making.run)].nodes) {
+      const Node& node = nodes[row(cut.node)];
+      if (backward(node)) {
+        for (const int id : node.inputs) {
+          if (!original(id, making.place, saved)) make_again(making, producer[row(id)]);
+        }
+      }
+      making.turns.push_back({cut.node, making.place++});
+    }
+    if (std::ranges::any_of(making.turns, &Turn::again)) put_before(making.turns, making.run);
+    result.push_back(std::exchange(making.turns, {}));
+  }
+  return result;
+}
+
+}  // namespace poolgrad::passes

@@ -1,0 +1,176 @@
+// Budgets: training inside less memory, with the same bits. What is made again is the engine's
+// choice; that the plan holds what it says is program_test.cpp's.
+#include <algorithm>
+#include <functional>
+#include <random>
+
+#include <doctest/doctest.h>
+
+#include "engine/ops.h"
+#include "engine/program.h"
+#include "layers/conv2d.h"
+#include "layers/linear.h"
+#include "layers/stateless.h"
+#include "memory/adaptors.h"
+#include "models/cnn.h"
+#include "models/mlp.h"
+#include "models/resnet.h"
+#include "train/task.h"
+
+namespace poolgrad {
+namespace {
+
+constexpr std::int64_t kBatch = 24, kSide = 16;
+
+/// Equal convolutions in a row: what is best made again is known there.
+Tensor chain(Graph& graph, Tensor x, bool training) {
+  constexpr int kLayers = 12;
+  constexpr std::int64_t kChannels = 8;
+  for (int i = 0; i < kLayers; ++i) {
+    const Graph::Layer layer(graph, std::to_string(i));
+    x = relu(layers::Conv2d(i == 0 ? 1 : kChannels, kChannels, std::array<std::int64_t, 2>{3, 3},
+                            poolgrad::Conv2d{.padding = {1, 1}})(graph, x, training));
+  }
+  const Graph::Layer layer(graph, "fc");
+  return layers::Linear(kChannels, 10)(graph, flatten(global_avg_pool2d(x)), training);
+}
+
+struct Net {
+  std::string name;
+  train::Model model;
+};
+
+std::vector<Net> nets() {
+  const std::vector<std::int64_t> hidden(12, 48);
+  return {{"mlp", models::mlp(kSide * kSide, hidden, 10)},
+          {"cnn", models::cnn({1, kSide, kSide})},
+          {"resnet", models::resnet(2, 8)},
+          {"chain", chain}};
+}
+
+train::TaskSpec spec(const Net& net, const train::Optimizer& optimizer) {
+  return {.model = net.model, .sample = {1, kSide, kSide}, .batch = kBatch, .optimizer = optimizer};
+}
+
+/// Losses of three steps, the second with a short batch; then all weights and moments.
+std::vector<float> trained(const train::Task& task, const Options& options) {
+  std::mt19937 random(11);
+  std::vector<float> x(kBatch * kSide * kSide);
+  std::vector<std::int64_t> y(kBatch);
+  for (float& value : x) value = static_cast<float>(random() % 2000) / 1000.0F - 1.0F;
+  for (std::int64_t& label : y) label = static_cast<std::int64_t>(random() % 10);
+  Program program = compile(*task.graph, task.entries, options);
+  std::vector<float> result;
+  for (const std::int64_t rows : {kBatch, kBatch - 7, kBatch}) {
+    const auto count = static_cast<std::size_t>(rows);
+    program.run("train",
+                std::vector<Feed>{
+                    {task.samples, ArrayView::of(std::span(x).first(count * kSide * kSide),
+                                                 {rows, 1, kSide, kSide}, DType::f32)},
+                    {task.labels, ArrayView::of(std::span(y).first(count), {rows}, DType::i64)}});
+    result.push_back(program.view(task.training.loss).as<float>()[0]);
+  }
+  for (const Tensor& parameter : task.graph->column("parameters")) {
+    const auto values = program.view(parameter).as<float>();
+    result.insert(result.end(), values.begin(), values.end());
+  }
+  return result;
+}
+
+/// The smallest feasible budget, as the error for an impossible one says.
+std::size_t smallest_budget(const train::Task& task, Options options) {
+  options.budget_bytes = 1;
+  try {
+    (void)draft(*task.graph, task.entries, options);
+  } catch (const MemoryError& error) {
+    const std::string message = error.what();
+    const std::string_view before = "smallest that is feasible, ";
+    return std::stoull(message.substr(message.find(before) + before.size()));
+  }
+  return 0;
+}
+
+TEST_CASE("budget: every network trains with the same bits in less memory, freed bytes poisoned") {
+  struct Setting {
+    train::Optimizer optimizer;
+    int threads, chunks;
+  };
+  const Setting settings[] = {{train::Sgd{.rate = 0.05F, .momentum = 0.9F}, 1, 1},
+                              {train::Adam{}, 1, 4},
+                              {train::Adam{}, 2, 2}};
+  for (const Net& net : nets()) {
+    for (const auto& [optimizer, threads, chunks] : settings) {
+      CAPTURE(net.name);
+      CAPTURE(threads);
+      CAPTURE(chunks);
+      const train::Task task = train::make_task(spec(net, optimizer));
+      memory::HostResource heap;
+      memory::Poison poisoned(heap);
+      Options options{.resource = &poisoned, .threads = threads, .chunks = chunks};
+      const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
+      const std::size_t smallest = smallest_budget(task, options);
+      CHECK(smallest <= plain);
+      if (net.name == "resnet" || net.name == "chain") CHECK(smallest < plain * 3 / 4);
+      const std::vector<float> expected = trained(task, options);
+      for (const std::size_t budget : {(plain + smallest) / 2, smallest}) {
+        options.budget_bytes = budget;
+        CHECK(draft(*task.graph, task.entries, options).arena_bytes() <= budget);
+        for (const Memory memory : {Memory::planned, Memory::direct}) {
+          options.memory = memory;
+          CHECK(trained(task, options) == expected);
+        }
+        options.memory = Memory::planned;
+      }
+    }
+  }
+}
+
+TEST_CASE("budget: a smaller one never takes more memory and never fails where it is feasible") {
+  for (const Net& net : nets()) {
+    CAPTURE(net.name);
+    const train::Task task = train::make_task(spec(net, train::Adam{}));
+    Options options{.chunks = 1};
+    const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
+    const std::size_t smallest = smallest_budget(task, options);
+    std::size_t larger = plain;
+    double extra = 0.0;
+    constexpr std::size_t kSteps = 12;
+    for (std::size_t i = 0; i <= kSteps; ++i) {
+      options.budget_bytes = plain - (plain - smallest) * i / kSteps;
+      CAPTURE(options.budget_bytes);
+      const Blueprint blueprint = draft(*task.graph, task.entries, options);
+      CHECK(blueprint.arena_bytes() <= options.budget_bytes);
+      CHECK(blueprint.arena_bytes() <= larger);
+      CHECK(blueprint.entry("train").extra_time >= extra);
+      larger = blueprint.arena_bytes();
+      extra = blueprint.entry("train").extra_time;
+    }
+    CHECK(larger == smallest);
+  }
+}
+
+TEST_CASE("budget: where all fits, the program is the one without a budget") {
+  const train::Task task = train::make_task(spec(nets()[2], train::Adam{}));
+  const Blueprint plain = draft(*task.graph, task.entries, {});
+  const Blueprint same = draft(*task.graph, task.entries, {.budget_bytes = plain.arena_bytes()});
+  CHECK(same.arena_bytes() == plain.arena_bytes());
+  CHECK(same.entry("train").steps.size() == plain.entry("train").steps.size());
+  CHECK(same.entry("train").made_again == 0);
+}
+
+TEST_CASE("budget: one below the smallest feasible is an error that says which that is") {
+  const train::Task task = train::make_task(spec(nets()[3], train::Sgd{}));
+  const std::size_t smallest = smallest_budget(task, {});
+  CHECK_NOTHROW((void)draft(*task.graph, task.entries, {.budget_bytes = smallest}));
+  CHECK_THROWS_AS((void)draft(*task.graph, task.entries, {.budget_bytes = smallest - 1}),
+                  MemoryError);
+  const train::Task small =
+      train::make_task({.model = models::mlp(4, {}, 2), .sample = {4}, .batch = 8});
+  CHECK_THROWS_WITH_AS((void)draft(*small.graph, small.entries, {.budget_bytes = 100}),
+                       "compile: a budget of 100 bytes (0.0 MiB) is below the smallest that is "
+                       "feasible, 1472 bytes (0.0 MiB); raise it or take a smaller batch",
+                       MemoryError);
+}
+
+}  // namespace
+}  // namespace poolgrad
