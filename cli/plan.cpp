@@ -52,7 +52,7 @@ void add_plan(CLI::App& app, int& exit_code) {
           ->type_name("FILE.svg"));
   of_models.push_back(command
                           ->add_option("--entry", flags->entry,
-                                       "of the tables and the picture: train, evaluate or predict")
+                                       "of the tables and the picture: train or evaluate")
                           ->capture_default_str()
                           ->type_name("NAME"));
   of_models.push_back(

@@ -184,7 +184,7 @@ def test_plan_is_the_plan_that_train_prints(data, flags):
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
 def test_plan_accounts_for_every_byte_of_every_entry(model, threads):
     (plan,) = lines("plan", "--json", "--model", model, "--threads", threads)
-    assert [entry["name"] for entry in plan["entries"]] == ["train", "evaluate", "predict"]
+    assert [entry["name"] for entry in plan["entries"]] == ["train", "evaluate"]
     scratch = plan["arena_bytes"] - plan["persistent_bytes"]
     assert scratch == max(entry["scratch_bytes"] for entry in plan["entries"])
     for entry in plan["entries"]:
@@ -203,7 +203,7 @@ def test_tables_of_a_plan_fit_a_terminal():
         result = run("plan", "--threads", 2, *flags)
         assert result.returncode == 0
         assert max(map(len, result.stdout.splitlines())) <= 100
-        for word in "arena", "train", "evaluate", "predict", "activation", "share", "alive then":
+        for word in "arena", "train", "evaluate", "activation", "share", "alive then":
             assert word in result.stdout
     assert "no entry 'fly'" in run("plan", "--entry", "fly").stderr
 
