@@ -7,9 +7,11 @@
 #include <cmath>
 
 #include "engine/machine.h"
+#include "models/chain.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
 #include "models/resnet.h"
+#include "models/unet.h"
 
 namespace poolgrad::cli {
 namespace {
@@ -19,35 +21,43 @@ namespace {
   throw ArgumentError(text(flag, ": no '", typed, "'; choose ", choices));
 }
 
+constexpr const char* kModels = "mlp, cnn, resnet, resnet20, chain or unet";
+
 /// Of flags that belong to another model than the one that is named.
 void check_sizes(const PlanFlags& flags) {
+  const bool blocks = flags.model == "resnet";
+  const bool width = blocks || flags.model == "chain" || flags.model == "unet";
   if (flags.model != "mlp" && !flags.hidden.empty()) {
-    throw ArgumentError(
-        text("--hidden: the ", flags.model,
-             flags.model == "resnet" ? " has --blocks and --width instead" : " has fixed widths",
-             "; leave it out or take --model mlp"));
+    throw ArgumentError(text("--hidden: the ", flags.model,
+                             blocks  ? " has --blocks and --width instead"
+                             : width ? " has --width instead"
+                                     : " has fixed widths",
+                             "; leave it out or take --model mlp"));
   }
-  if (flags.model != "resnet" && (flags.blocks || flags.width)) {
+  if ((flags.blocks && !blocks) || (flags.width && !width)) {
     throw ArgumentError(text("--", flags.blocks ? "blocks" : "width", ": the ", flags.model,
                              " has none; leave it out or take --model resnet"));
   }
 }
 
 train::Model model_of(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
-  if (flags.model != "mlp" && flags.model != "cnn" && flags.model != "resnet")
-    refuse("--model", flags.model, "mlp, cnn or resnet");
   check_sizes(flags);
-  if (flags.model == "mlp") {
+  const std::string& name = flags.model;
+  const std::int64_t width = flags.width.value_or(16);
+  if (name == "mlp") {
     const std::vector<std::int64_t> hidden =
         flags.hidden.empty() ? std::vector<std::int64_t>{128} : flags.hidden;
     return models::mlp(sample.count(), hidden, classes, flags.seed);
   }
   if (sample.rank() != 3)
-    throw ArgumentError(text("--model: the ", flags.model, " needs images but samples are ", sample,
+    throw ArgumentError(text("--model: the ", name, " needs images but samples are ", sample,
                              "; take --model mlp"));
-  if (flags.model == "cnn")
-    return models::cnn({sample[0], sample[1], sample[2]}, classes, flags.seed);
-  return models::resnet(flags.blocks.value_or(2), flags.width.value_or(16), classes, flags.seed);
+  if (name == "cnn") return models::cnn({sample[0], sample[1], sample[2]}, classes, flags.seed);
+  if (name == "resnet") return models::resnet(flags.blocks.value_or(2), width, classes, flags.seed);
+  if (name == "resnet20") return models::resnet(3, 16, classes, flags.seed);
+  if (name == "chain") return models::chain(32, width, classes, flags.seed);
+  if (name == "unet") return models::unet(width, classes, flags.seed);
+  refuse("--model", name, kModels);
 }
 
 train::Optimizer optimizer_of(const PlanFlags& flags) {
@@ -97,14 +107,15 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
     all.push_back(option);
     return option;
   };
-  add(command.add_option("--model", flags.model, "mlp, cnn or resnet")->capture_default_str(),
-      "NAME");
+  add(command.add_option("--model", flags.model, kModels)->capture_default_str(), "NAME");
   add(command.add_option("--hidden", flags.hidden, "widths of the mlp's hidden layers [128]")
           ->delimiter(','),
       "N,N,...");
   add(command.add_option("--blocks", flags.blocks, "blocks in each of the resnet's stages [2]"),
       "N");
-  add(command.add_option("--width", flags.width, "channels of the resnet's first stage [16]"), "N");
+  add(command.add_option("--width", flags.width,
+                         "channels of a resnet's or unet's first stage, or of the chain [16]"),
+      "N");
   add(command.add_option("--batch", flags.batch, "samples in a step")->capture_default_str(), "N");
   add(command.add_option("--optimizer", flags.optimizer, "sgd, adam or adamw")
           ->capture_default_str(),

@@ -194,6 +194,7 @@ void add_train(CLI::App& app, int& exit_code) {
       "  poolgrad train --model mlp --hidden 256,128 --optimizer sgd --lr 0.1 --momentum 0.9\n"
       "  poolgrad train --model cnn --epochs 3 --save cnn.safetensors\n"
       "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
+      "  poolgrad train --model unet --epochs 1\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");
   command->callback([flags, &exit_code] { exit_code = train_command(*flags); });
 }

@@ -11,8 +11,10 @@ Tensor Conv2d::operator()(Graph& graph, Tensor x, bool) const {
   }
   const std::int64_t fan_in = inputs / groups * kernel[0] * kernel[1];
   const Init init = Init::kaiming_uniform(fan_in, seed);
+  Init first = init;
+  first.value *= gain;
   const Tensor weight =
-      parameter(graph, {outputs, inputs / groups, kernel[0], kernel[1]}, init, "weight");
+      parameter(graph, {outputs, inputs / groups, kernel[0], kernel[1]}, first, "weight");
   return conv2d(x, weight, bias ? parameter(graph, {outputs}, init, "bias") : Tensor{}, settings);
 }
 

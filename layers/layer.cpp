@@ -34,10 +34,14 @@ Tensor statistic(Graph& graph, const Spec& spec, const Init& init, std::string_v
   return known ? known : graph.state(spec, init, path, "statistics");
 }
 
+Tensor named(std::string_view name, const Layer& layer, Graph& graph, Tensor x, bool training) {
+  const Graph::Layer scope(graph, name);
+  return layer(graph, x, training);
+}
+
 Tensor Sequential::operator()(Graph& graph, Tensor x, bool training) const {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Graph::Layer scope(graph, std::to_string(i));
-    x = layers_[i](graph, x, training);
+    x = named(std::to_string(i), layers_[i], graph, x, training);
   }
   return x;
 }

@@ -22,6 +22,9 @@ Tensor parameter(Graph& graph, const Shape& shape, const Init& init, std::string
 /// Likewise what training gathers beside parameters, as running means: column "statistics".
 Tensor statistic(Graph& graph, const Spec& spec, const Init& init, std::string_view name);
 
+/// `layer` under a name inside the current one.
+Tensor named(std::string_view name, const Layer& layer, Graph& graph, Tensor x, bool training);
+
 /// One layer after the other. The i-th one is named "i" inside this one, as in torch.nn.Sequential:
 /// its weight is "0.weight", that of a Sequential in it "0.2.weight".
 class Sequential {

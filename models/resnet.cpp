@@ -9,12 +9,6 @@
 namespace poolgrad::models {
 namespace {
 
-/// `layer` under its name inside the current one.
-Tensor named(const char* name, const layers::Layer& layer, Graph& graph, Tensor x, bool training) {
-  const Graph::Layer scope(graph, name);
-  return layer(graph, x, training);
-}
-
 layers::Conv2d conv(std::int64_t inputs, std::int64_t outputs, std::int32_t size,
                     std::int32_t stride, std::uint64_t seed) {
   const std::int32_t padding = size / 2;
@@ -32,7 +26,7 @@ struct Block {
 
   Tensor operator()(Graph& graph, Tensor x, bool training) const {
     const auto next = [&](const char* name, const layers::Layer& layer, Tensor t) {
-      return named(name, layer, graph, t, training);
+      return layers::named(name, layer, graph, t, training);
     };
     const layers::BatchNorm2d norm{outputs};
     Tensor y = next("conv1", conv(inputs, outputs, 3, stride, seed), x);
@@ -66,7 +60,7 @@ layers::Layer resnet(std::int64_t blocks, std::int64_t width, std::int64_t class
   }
   return [=](Graph& graph, Tensor x, bool training) {
     const auto next = [&](const char* name, const layers::Layer& layer, Tensor t) {
-      return named(name, layer, graph, t, training);
+      return layers::named(name, layer, graph, t, training);
     };
     Tensor y = next("conv1", conv(x.shape()[1], width, 3, 1, seed), x);
     y = relu(next("bn1", layers::BatchNorm2d{width}, y));

@@ -181,7 +181,7 @@ def test_plan_is_the_plan_that_train_prints(data, flags):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", "resnet20", "chain", "unet"])
 def test_plan_accounts_for_every_byte_of_every_entry(model, threads):
     (plan,) = lines("plan", "--json", "--model", model, "--threads", threads)
     assert [entry["name"] for entry in plan["entries"]] == ["train", "evaluate"]
