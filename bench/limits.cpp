@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/workload.h"
+#include "engine/cost.h"
+#include "engine/profile.h"
 #include "engine/runner.h"
 
 using namespace poolgrad;
@@ -39,25 +41,6 @@ std::size_t index_of(const Entry& entry, const Step& step) {
 }
 
 // --- times ---------------------------------------------------------------------------------------
-
-/// Mean time of each step of the entry while the team runs it; each is written by one member.
-std::vector<double> times_in_step(bench::Training& training, double step_us) {
-  const int runs = std::clamp(static_cast<int>(1e6 / step_us), 10, 5000);
-  const std::size_t count = training.entry().steps.size();
-  std::vector<Clock::time_point> began(count);
-  std::vector<double> sums(count);
-  const Observer observer{
-      .before = [&](const Entry& entry,
-                    const Step& s) { began[index_of(entry, s)] = Clock::now(); },
-      .after =
-          [&](const Entry& entry, const Step& s) {
-            const std::size_t i = index_of(entry, s);
-            sums[i] += microseconds_since(began[i]);
-          }};
-  for (int i = 0; i < runs; ++i) training.step(&observer);
-  for (double& sum : sums) sum /= runs;
-  return sums;
-}
 
 /// Runs each kernel again and again right after its turn in a step, when its inputs are right and
 /// all its buffers are warm. Its outputs are put back each time, so that training goes on unharmed.
@@ -139,28 +122,11 @@ double longest_path(const Entry& entry, const std::vector<double>& times, int me
 
 // --- work ----------------------------------------------------------------------------------------
 
-/// Multiplications and additions of a product or a convolution; 0 for all other ops.
-double operations(const std::string_view op, const std::vector<Spec>& inputs,
-                  const std::vector<Spec>& outputs) {
-  const auto count = [](const Spec& spec) { return static_cast<double>(spec.shape.count()); };
-  const auto first = [](const Spec& spec) { return static_cast<double>(spec.shape[0]); };
-  const double result = count(outputs[0]);
-  if (op.starts_with("matmul")) {
-    const Spec& right = inputs[op == "matmul_add" ? 2 : 1];
-    return 2.0 * result * count(right) / static_cast<double>(outputs[0].shape[1]);
-  }
-  if (op == "conv2d") return 2.0 * result * count(inputs[1]) / first(inputs[1]);
-  if (op == "conv2d_data") return 2.0 * count(inputs[0]) * count(inputs[1]) / first(inputs[1]);
-  if (op.starts_with("conv2d_weights"))
-    return 2.0 * count(inputs.back()) * result / first(outputs[0]);
-  return 0.0;
-}
-
 struct Row {
   std::string op, shapes;
   int calls = 0;
   double in_step_us = 0.0, alone_us = 0.0;  // of all members together
-  double operations = 0.0, bytes = 0.0;     // of operands, each once per call
+  double flops = 0.0, bytes = 0.0;
 };
 
 std::string shapes_of(const std::vector<Spec>& specs) {
@@ -185,9 +151,9 @@ std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
     ++row.calls;
     row.in_step_us += in_step[i];
     row.alone_us += alone[i];
-    row.operations += operations(op, inputs, outputs);
-    for (const auto* specs : {&inputs, &outputs})
-      for (const Spec& spec : *specs) row.bytes += static_cast<double>(spec.bytes());
+    const Work work = work_of(*entry.graph, node);
+    row.flops += work.flops;
+    row.bytes += work.bytes;
   }
   std::vector<Row> result;
   for (const auto& [key, row] : grouped) result.push_back(row);
@@ -202,8 +168,8 @@ Json json_of(const std::vector<Row>& all) {
   for (const Row& row : all) {
     Json line{{"op", row.op},         {"shapes", row.shapes},     {"calls", row.calls},
               {"us", row.in_step_us}, {"alone_us", row.alone_us}, {"share", row.in_step_us / sum}};
-    if (row.operations > 0.0) {
-      line["gflops"] = row.operations / row.in_step_us * 1e-3;
+    if (row.flops > 0.0) {
+      line["gflops"] = row.flops / row.in_step_us * 1e-3;
     } else {
       line["gbs"] = row.bytes / row.in_step_us * 1e-3;
     }
@@ -229,11 +195,14 @@ void measure(int argc, char** argv) {
   const double step_us = median(times);
 
   const Entry& entry = training.entry();
-  const std::vector<double> in_step = times_in_step(training, step_us);
+  const int timed = std::clamp(static_cast<int>(1e6 / step_us), 10, 5000);
+  const std::vector<double> in_step = time_steps(entry, timed, [&](const Observer& observer) {
+                                        training.step(&observer);
+                                      }).median_node_us();
   const std::vector<double> alone = Alone(training).times();
   const std::vector<Row> by_op = rows(entry, in_step, alone);
-  double operations = 0.0;
-  for (const Row& row : by_op) operations += row.operations;
+  double flops = 0.0;
+  for (const Row& row : by_op) flops += row.flops;
   const Json line{{"bench", "limits"},
                   {"model", argv[1]},
                   {"batch", batch},
@@ -243,7 +212,7 @@ void measure(int argc, char** argv) {
                   {"kernels_alone_us", longest_path(entry, alone, threads)},
                   {"nodes", entry.steps.size()},
                   {"phases", entry.edges.size()},
-                  {"gflop", operations * 1e-9},
+                  {"gflop", flops * 1e-9},
                   {"foreign_cpu", foreign},
                   {"quiet", foreign < kQuiet},
                   {"ops", json_of(by_op)}};

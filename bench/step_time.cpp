@@ -10,10 +10,12 @@
 #include <iterator>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
 #include "bench/workload.h"
+#include "engine/profile.h"
 
 using namespace poolgrad;
 using Json = nlohmann::ordered_json;
@@ -58,69 +60,42 @@ double quantile(const std::vector<bench::Window>& sorted, double q) {
   return sorted[static_cast<std::size_t>(q * static_cast<double>(sorted.size() - 1) + 0.5)].step_us;
 }
 
-/// Time by member, phase, op and the shapes of its outputs; what lies between two steps is in none.
-class Profile {
- public:
-  explicit Profile(int members) : members_(static_cast<std::size_t>(members)) {}
-
-  [[nodiscard]] Observer observer() {
-    return {.before = [this](const Entry&, const Step& s) { of(s).began = Clock::now(); },
-            .after = [this](const Entry& entry, const Step& s) { add(entry, s); }};
-  }
-
-  /// Slowest first; microseconds and calls per step.
-  [[nodiscard]] Json rows(int steps) const {
-    std::vector<Row> rows;
-    for (const Member& member : members_)
-      for (const auto& [key, row] : member.rows) rows.push_back(row);
-    std::ranges::sort(rows, std::greater{}, &Row::us);
-    Json result = Json::array();
-    for (const Row& row : rows) {
-      result.push_back({{"op", row.op},
-                        {"outputs", row.outputs},
-                        {"member", row.member},
-                        {"phase", row.phase},
-                        {"us", row.us / steps},
-                        {"calls", row.calls / steps}});
-    }
-    return result;
-  }
-
- private:
+/// Microseconds by member, phase, op and the shapes of its outputs, slowest first.
+Json profile(bench::Training& training, double step_us) {
   struct Row {
     std::string op, outputs;
     int member = 0, phase = 0, calls = 0;
     double us = 0.0;
   };
-  struct alignas(64) Member {
-    Clock::time_point began;
-    std::map<std::pair<int, std::string>, Row> rows;
-  };
-
-  Member& of(const Step& s) { return members_[static_cast<std::size_t>(s.member)]; }
-
-  void add(const Entry& entry, const Step& s) {
-    Member& member = of(s);
-    const double us =
-        std::chrono::duration<double, std::micro>(Clock::now() - member.began).count();
-    const Node& node = entry.graph->nodes[static_cast<std::size_t>(s.node)];
+  const Entry& entry = training.entry();
+  const int steps = std::clamp(static_cast<int>(0.5e6 / step_us), 10, 2000);
+  const std::vector<double> times = time_steps(entry, steps, [&](const Observer& observer) {
+                                      training.step(&observer);
+                                    }).median_node_us();
+  std::map<std::tuple<int, int, std::string>, Row> rows;
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    const Step& step = entry.steps[i];
+    const Node& node = entry.graph->nodes[static_cast<std::size_t>(step.node)];
     std::string outputs;
     for (const Spec& spec : entry.graph->specs(node.outputs))
       outputs += (outputs.empty() ? "" : " ") + to_string(spec.shape);
     const std::string op(node.op->name);
-    Row& row = member.rows[{s.phase, op + outputs}];
-    row = {op, outputs, s.member, s.phase, row.calls + 1, row.us + us};
+    Row& row = rows[{step.member, step.phase, op + outputs}];
+    row = {op, outputs, step.member, step.phase, row.calls + 1, row.us + times[i]};
   }
-
-  std::vector<Member> members_;
-};
-
-Json profile(bench::Training& training, int threads, double step_us) {
-  const int steps = std::clamp(static_cast<int>(0.5e6 / step_us), 10, 2000);
-  Profile profile(threads);
-  const Observer observer = profile.observer();
-  for (int i = 0; i < steps; ++i) training.step(&observer);
-  return profile.rows(steps);
+  std::vector<Row> sorted;
+  for (const auto& [key, row] : rows) sorted.push_back(row);
+  std::ranges::sort(sorted, std::greater{}, &Row::us);
+  Json result = Json::array();
+  for (const Row& row : sorted) {
+    result.push_back({{"op", row.op},
+                      {"outputs", row.outputs},
+                      {"member", row.member},
+                      {"phase", row.phase},
+                      {"us", row.us},
+                      {"calls", row.calls}});
+  }
+  return result;
 }
 
 void measure(int argc, char** argv) {
@@ -168,7 +143,7 @@ void measure(int argc, char** argv) {
       {"scratch_lower_bound_bytes", entry.plan.lower_bound_bytes},
       {"set_up_ms", set_up_ms},
       {"data", samples.name()},
-      {"profile", profile(training, threads, median)}};
+      {"profile", profile(training, median)}};
   std::cout << line.dump() << '\n';
 }
 

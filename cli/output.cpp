@@ -82,6 +82,31 @@ void print_conditions(std::ostream& out, const Blueprint& blueprint) {
   out.flush();
 }
 
+Json profile_event(const Profile& profile) {
+  Json ops = Json::array(), members = Json::array();
+  for (const ProfileRow& row : profile.rows) {
+    Json op{{"op", row.op},
+            {"layer", row.layer},
+            {"calls", row.calls},
+            {"us", row.us},
+            {"share", row.share}};
+    if (row.flops > 0.0) {
+      op["gflops"] = row.gflops();
+    } else {
+      op["gbs"] = row.gbs();
+    }
+    ops.push_back(std::move(op));
+  }
+  for (const MemberTime& time : profile.members)
+    members.push_back(
+        {{"busy_us", time.busy_us}, {"wait_us", time.wait_us}, {"rest_us", time.rest_us}});
+  return {{"event", "profile"},
+          {"steps", profile.steps},
+          {"step_us", profile.step_us},
+          {"ops", std::move(ops)},
+          {"members", std::move(members)}};
+}
+
 std::string grouped(std::size_t number) {
   std::string digits = std::to_string(number);
   for (std::size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");

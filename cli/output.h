@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/compile.h"
+#include "engine/profile.h"
 
 namespace poolgrad::cli {
 
@@ -28,6 +28,10 @@ void print_plan(std::ostream& out, const Blueprint& blueprint);
 
 /// What a plan holds for: instruction set and libraries, and a memory mode that has no arena.
 void print_conditions(std::ostream& out, const Blueprint& blueprint);
+
+/// {"event":"profile", "steps", "step_us", "ops", "members"}, as engine/profile.h has them; the
+/// rate of an op is "gflops" or "gbs".
+[[nodiscard]] Json profile_event(const Profile& profile);
 
 /// "1,234,567".
 [[nodiscard]] std::string grouped(std::size_t number);

@@ -50,11 +50,11 @@ void add_plan(CLI::App& app, int& exit_code) {
   of_models.push_back(
       command->add_option("--svg", flags->svg, "draw the arena over one training step")
           ->type_name("FILE.svg"));
-  of_models.push_back(command
-                          ->add_option("--entry", flags->entry,
-                                       "of the tables and the picture: train or evaluate")
-                          ->capture_default_str()
-                          ->type_name("NAME"));
+  of_models.push_back(
+      command
+          ->add_option("--entry", flags->entry, "of the tables and the picture: train or evaluate")
+          ->capture_default_str()
+          ->type_name("NAME"));
   of_models.push_back(
       command->add_flag("--full", flags->full, "every layer, and all that is alive at the peak"));
   CLI::Option* input = add_request_flags(*command, flags->requests);

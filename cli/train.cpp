@@ -18,6 +18,7 @@
 namespace poolgrad::cli {
 namespace {
 
+constexpr int kProfileSteps = 50;
 constexpr std::size_t kGuardBytes = 4096;  // behind the arena, looked at after training
 
 struct TrainFlags {
@@ -25,7 +26,7 @@ struct TrainFlags {
   std::string data = train::kFashionMnist;
   int epochs = 5;
   std::string save;
-  bool json = false;
+  bool json = false, profile = false;
 };
 
 void save(const std::string& path, train::Task& task, const Program& program) {
@@ -113,7 +114,8 @@ train::FitResult fit(const TrainFlags& flags, const train::Task& task, Program& 
   callbacks.should_stop = [&] { return interrupt.requested(); };
   try {
     const train::FitResult result =
-        train::fit(task, program, data, {flags.epochs, flags.plan.seed}, callbacks);
+        train::fit(task, program, data,
+                   {flags.epochs, flags.plan.seed, flags.profile ? kProfileSteps : 0}, callbacks);
     progress.clear();
     return result;
   } catch (...) {
@@ -163,8 +165,10 @@ int train_command(const TrainFlags& flags) {
     print_interrupted(flags, result);
   } else if (flags.json) {
     print_line(std::cout, done_event(result));
+    if (result.profile) print_line(std::cout, profile_event(*result.profile));
   } else {
     print_done(result);
+    if (result.profile) std::cout << describe(*result.profile);
   }
   if (!flags.save.empty() && !flags.json) std::cout << "weights saved to " << flags.save << "\n";
   return result.interrupted ? kInterrupted : kSuccess;
@@ -185,14 +189,20 @@ void add_train(CLI::App& app, int& exit_code) {
   add_plan_flags(*command, flags->plan);
   command->add_option("--save", flags->save, "write the weights here, named as in PyTorch")
       ->type_name("FILE.safetensors");
+  command->add_flag("--profile", flags->profile,
+                    "then time 50 more steps node by node, which change nothing");
   command->add_flag("--json", flags->json, "one JSON object per line instead of text");
   command->footer(
+      "The profile sums up nodes by op and layer, over all threads: parts of one layer's work "
+      "count\n"
+      "as calls. Below it stands what each thread did: kernels, waiting for others, the rest.\n"
       "Without --memory-limit the limit is what the machine and its control group have free.\n"
       "Ctrl-C finishes the step, writes the file of --save and exits with 130.\n"
       "\n"
       "Examples:\n"
       "  poolgrad train --model mlp --hidden 256,128 --optimizer sgd --lr 0.1 --momentum 0.9\n"
       "  poolgrad train --model cnn --epochs 3 --save cnn.safetensors\n"
+      "  poolgrad train --model cnn --epochs 1 --batch 128 --profile\n"
       "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
       "  poolgrad train --model unet --epochs 1\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");

@@ -12,17 +12,25 @@ constexpr double kCallUs = 0.2;
 
 }  // namespace
 
+Work work_of(const Graph& graph, const Node& node) {
+  Work work;
+  const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const bool picked = graph.tensors.lent(node.inputs[i]);
+    work.bytes += static_cast<double>(picked ? static_cast<std::size_t>(outputs[0].shape.count()) *
+                                                   size_of(inputs[i].dtype)
+                                             : inputs[i].bytes());
+  }
+  for (const Spec& spec : outputs) work.bytes += static_cast<double>(spec.bytes());
+  if (node.op->flops != nullptr)
+    work.flops = static_cast<double>(node.op->flops({inputs, outputs, node.attributes}));
+  return work;
+}
+
 double modelled_us(const Graph& graph, const Node& node) {
   if (node.op->view != nullptr) return 0.0;
-  const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
-  double bytes = 0.0;
-  for (const auto* specs : {&inputs, &outputs})
-    for (const Spec& spec : *specs) bytes += static_cast<double>(spec.bytes());
-  const double flops =
-      node.op->flops == nullptr
-          ? 0.0
-          : static_cast<double>(node.op->flops({inputs, outputs, node.attributes}));
-  return kCallUs + std::max(flops / kFlopsPerUs, bytes / kBytesPerUs);
+  const Work work = work_of(graph, node);
+  return kCallUs + std::max(work.flops / kFlopsPerUs, work.bytes / kBytesPerUs);
 }
 
 }  // namespace poolgrad

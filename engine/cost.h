@@ -6,6 +6,13 @@
 
 namespace poolgrad {
 
+/// What a node does, whatever it takes.
+struct Work {
+  double flops = 0.0;  // OpDef::flops
+  double bytes = 0.0;  // each operand once; of a lent table what is picked out of it
+};
+[[nodiscard]] Work work_of(const Graph& graph, const Node& node);
+
 /// Microseconds on one core: the larger of its arithmetic (OpDef::flops) and of moving each operand
 /// once, and a little for the call. 0 for views. Right in proportion, not to the microsecond.
 [[nodiscard]] double modelled_us(const Graph& graph, const Node& node);

@@ -78,7 +78,7 @@ class Runner {
     const std::span<const std::int32_t> batch = batches.next();
     if (batch.empty()) return false;
     const auto rows = static_cast<std::int64_t>(batch.size());
-    const Feed feed{indices_, ArrayView::of(batch, {rows}, DType::i32)};
+    const Feed feed = feed_of(batch);
     program_.run(entry_, {&feed, 1});
     tally.loss += static_cast<double>(*loss_) * static_cast<double>(rows);
     tally.correct += *correct_;
@@ -88,7 +88,17 @@ class Runner {
 
   [[nodiscard]] float loss() const { return *loss_; }
 
+  /// Of the next batch.
+  Profile profile(Batches& batches, int steps) {
+    const Feed feed = feed_of(batches.next());
+    return poolgrad::profile(program_, entry_, {&feed, 1}, steps);
+  }
+
  private:
+  [[nodiscard]] Feed feed_of(std::span<const std::int32_t> batch) const {
+    return {indices_, ArrayView::of(batch, {static_cast<std::int64_t>(batch.size())}, DType::i32)};
+  }
+
   Program& program_;
   std::string_view entry_;
   Tensor indices_;
@@ -127,6 +137,10 @@ class Loop {
     result_.predicted_peak_bytes = program_.blueprint().predicted_peak_bytes();
     result_.measured_peak_bytes = program_.measured_peak_bytes();
     result_.guards_intact = program_.guards_intact();
+    if (options_.profile_steps > 0 && !result_.interrupted) {
+      train_batches_.in_order();
+      result_.profile = train_.profile(train_batches_, options_.profile_steps);
+    }
     return std::move(result_);
   }
 

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
-#include "engine/program.h"
+#include "engine/profile.h"
 #include "memory/allocation_count.h"
 #include "train/dataset.h"
 #include "train/task.h"
@@ -13,6 +14,7 @@ namespace poolgrad::train {
 struct FitOptions {
   int epochs = 5;
   std::uint64_t seed = 0;  // of the order of the samples
+  int profile_steps = 0;   // after training: so many steps by the clock, which change nothing
 };
 
 struct StepReport {
@@ -49,6 +51,7 @@ struct FitResult {
   std::size_t predicted_peak_bytes = 0;
   std::size_t measured_peak_bytes = 0;
   bool guards_intact = true;
+  std::optional<Profile> profile;  // of a training step, where asked for and not interrupted
 };
 
 /// The loss became NaN or infinite. what() names the epoch and the step.

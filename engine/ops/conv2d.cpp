@@ -127,6 +127,7 @@ constexpr OpDef kConv2dWeightsAdd{
     },
     .wants = {kRowMajor, kBias ? kRowMajor : kChannelsLast, kChannelsLast, kChannelsLast},
     .updates = kBias ? 2 : 1,
+    .flops = [](const Site& s) { return conv2d_flops(s.inputs.back(), s.outputs[0]); },
     .cpu = conv2d_weights_cpu<kBias, true>,
 };
 

@@ -23,6 +23,7 @@ void bind_ops(nb::module_& module);
 void bind_layers(nb::module_& module);
 void bind_models(nb::module_& module);
 void bind_optimizers(nb::module_& module);
+void bind_profile(nb::module_& module);
 void bind_step(nb::module_& module);
 
 /// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer or with

@@ -28,6 +28,7 @@ NB_MODULE(_poolgrad, module) {
   bind_layers(module);
   bind_models(module);
   bind_optimizers(module);
+  bind_profile(module);
   bind_step(module);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <thread>
 
+#include "engine/profile.h"
 #include "memory/system.h"
 #include "python/bindings/handle.h"
 #include "python/bindings/lender.h"
@@ -127,6 +128,15 @@ class Step {
     return result;
   }
 
+  /// Of a training step on this batch, which changes nothing.
+  Profile profile(nb::handle x, nb::handle y, int steps) {
+    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    (void)same_rows(samples, labels, spec_.batch);
+    const Feed feeds[] = {{task_.samples, samples}, {task_.labels, labels}};
+    const nb::gil_scoped_release others_may_run;
+    return poolgrad::profile(*program_, "train", feeds, steps);
+  }
+
   /// Of the last training batch, before its update; NaN before the first.
   [[nodiscard]] double accuracy() const {
     if (rows_ == 0) return std::nan("");
@@ -246,6 +256,11 @@ void bind_step(nb::module_& module) {
            "Mean loss and accuracy over any number of samples, in batches.")
       .def("predict", &Step::predict, "x"_a, nb::sig("def predict(self, x: object) -> Tensor"),
            "Logits [n, classes] of any number of samples, in an arena of their own.")
+      .def("profile", &Step::profile, "x"_a, "y"_a, nb::kw_only(), "steps"_a = 50,
+           nb::sig("def profile(self, x: object, y: object, *, steps: int = 50) -> Profile"),
+           "Where the time of a training step on this batch goes, by op and layer and by thread. "
+           "The "
+           "steps are\nreal ones, but what they change is put back.")
       .def_prop_rw("lr", &Step::rate, &Step::set_rate, "The learning rate, from the next step on.")
       .def_prop_ro("accuracy", &Step::accuracy,
                    "Of the last training batch, before its update; NaN before the first.")

@@ -113,6 +113,23 @@ def test_json_lines_have_exactly_the_promised_fields(data):
     assert done["test_accuracy"] == epochs[-1]["test_accuracy"]
 
 
+def test_a_profile_names_the_ops_and_what_each_thread_did(data):
+    flags = ("train", "--data", data, "--epochs", 1, "--threads", 2, "--profile")
+    profile = lines(*flags, "--json")[-1]
+    assert set(profile) == {"event", "steps", "step_us", "ops", "members"}
+    assert profile["event"] == "profile"
+    assert {"gather", "matmul", "softmax_cross_entropy"} <= {op["op"] for op in profile["ops"]}
+    for op in profile["ops"]:
+        rate = "gflops" if op["op"].startswith("matmul") else "gbs"
+        assert set(op) == {"op", "layer", "calls", "us", "share", rate}
+    assert sum(op["share"] for op in profile["ops"]) == pytest.approx(1)
+    for member in profile["members"]:
+        assert set(member) == {"busy_us", "wait_us", "rest_us"}
+    text = run(*flags).stdout
+    assert re.search(r"matmul +\S+ +\d+ +[\d.]+ +[\d.]+ %  [\d.]+ GFLOP/s", text)
+    assert "waiting" in text
+
+
 def test_peak_is_as_predicted_and_the_loop_allocates_nothing(data):
     for model in "mlp", "cnn":
         for threads in 1, 2:

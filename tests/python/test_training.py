@@ -445,6 +445,28 @@ def test_the_plan_adds_up():
     assert "lower bound" in str(plan)
 
 
+def test_a_profile_says_where_the_time_goes_and_changes_nothing():
+    model, step = compiled(cnn, (8, 1, 28, 28), pg.optim.Adam(), threads=2)
+    x, y = next(iter(batches((8, 1, 28, 28), 1)))
+    step(x, y)
+    before = [bytes(weight) for weight in model.state_dict().values()]
+    profile = step.profile(x, y, steps=3)
+    assert [bytes(weight) for weight in model.state_dict().values()] == before
+    assert profile.steps == 3
+    assert profile.step_us > 0
+    assert {"conv2d", "matmul", "adam"} <= {op["op"] for op in profile.ops}
+    for op in profile.ops:
+        assert (op["gflops"] is None) != (op["gbs"] is None)
+        assert set(op) == {"op", "layer", "calls", "us", "share", "gflops", "gbs"}
+    assert sum(op["share"] for op in profile.ops) == pytest.approx(1)
+    for member in profile.members:
+        assert set(member) == {"busy_us", "wait_us", "rest_us"}
+        assert sum(member.values()) > 0
+    assert str(profile).startswith("step ")
+    with pytest.raises(ValueError, match="profile: 0 steps; take 1 or more"):
+        step.profile(x, y, steps=0)
+
+
 def test_a_plan_is_known_before_there_is_an_arena():
     model = cnn(pg.nn)
     settings = {"optimizer": pg.optim.Adam(), "batch": (8, 1, 28, 28)}

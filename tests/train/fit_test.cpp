@@ -146,6 +146,20 @@ TEST_CASE("fit: the data is lent for as long as it trains") {
                        ArgumentError);
 }
 
+TEST_CASE("fit: a profile of its steps changes no weight") {
+  const Problem problem;
+  const auto trained = [&](int profile_steps) {
+    const Task task = make_task(spec());
+    Program program = compile(*task.graph, task.entries, {.threads = 2});
+    const FitResult result =
+        fit(task, program, problem.data, {.epochs = 1, .profile_steps = profile_steps});
+    CHECK(result.profile.has_value() == (profile_steps > 0));
+    if (result.profile) CHECK(result.profile->steps == profile_steps);
+    return weights(program);
+  };
+  CHECK(trained(3) == trained(0));
+}
+
 TEST_CASE("fit: stopped, it ends after the step and says so") {
   const Problem problem;
   const Task task = make_task(spec());
