@@ -6,6 +6,7 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/plan_requests.h"
+#include "cli/what_if.h"
 #include "engine/report.h"
 #include "engine/timeline_svg.h"
 #include "interop/atomic_file.h"
@@ -16,18 +17,24 @@ namespace {
 struct Flags {
   PlanFlags plan;
   RequestFlags requests;
+  WhatIfFlags what_if;
   std::string svg, entry = "train";
   bool json = false, full = false;
 };
 
-void plan_model(const Flags& flags) {
+int plan_model(const Flags& flags) {
   train::TaskSpec spec = task_spec(flags.plan, {1, 28, 28}, 10);
   const auto columns = [](std::int64_t count) -> train::Columns {
     return {{{count, 28, 28}, DType::u8}, {{count}, DType::u8}};
   };
   spec.tables = {columns(60000), columns(10000)};  // their number changes no plan
+  const Options options = program_options(flags.plan);
+  if (flags.what_if.asked()) {
+    const std::string subject = text("the ", flags.plan.model, " with ", flags.plan.optimizer);
+    return answer_what_if(flags.what_if, {spec, options, subject, flags.svg, flags.json});
+  }
   const train::Task task = train::make_task(spec);
-  const Blueprint blueprint = train::draft_task(spec, task, program_options(flags.plan));
+  const Blueprint blueprint = train::draft_task(spec, task, options);
   if (!flags.svg.empty()) {
     interop::AtomicFile file(flags.svg);
     file.write(timeline_svg(blueprint, flags.entry));
@@ -39,6 +46,7 @@ void plan_model(const Flags& flags) {
     std::cout << tables(blueprint, flags.entry, flags.full ? 0 : 12);
     print_conditions(std::cout, blueprint);
   }
+  return kSuccess;
 }
 
 }  // namespace
@@ -48,7 +56,8 @@ void add_plan(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<Flags>();
   std::vector<CLI::Option*> of_models = add_plan_flags(*command, flags->plan);
   of_models.push_back(
-      command->add_option("--svg", flags->svg, "draw the arena over one training step")
+      command
+          ->add_option("--svg", flags->svg, "draw the arena over one training step, or the sweep")
           ->type_name("FILE.svg"));
   of_models.push_back(
       command
@@ -57,6 +66,8 @@ void add_plan(CLI::App& app, int& exit_code) {
           ->type_name("NAME"));
   of_models.push_back(
       command->add_flag("--full", flags->full, "every layer, and all that is alive at the peak"));
+  const std::vector<CLI::Option*> questions = add_what_if_flags(*command, flags->what_if);
+  of_models.insert(of_models.end(), questions.begin(), questions.end());
   CLI::Option* input = add_request_flags(*command, flags->requests);
   for (CLI::Option* option : of_models) input->excludes(option);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
@@ -70,12 +81,12 @@ void add_plan(CLI::App& app, int& exit_code) {
       "  poolgrad plan --model cnn --batch 128 --threads 1\n"
       "  poolgrad plan --model cnn --batch 128 --svg arena.svg\n"
       "  poolgrad plan --model resnet --blocks 3 --batch 128 --budget 64MiB\n"
+      "  poolgrad plan --model resnet --max-batch 512MiB\n"
+      "  poolgrad plan --model cnn --sweep batch=1..1024 --svg sweep.svg\n"
       "  poolgrad plan --input buffers.csv --json");
   command->callback([flags, &exit_code] {
-    if (flags->requests.input.empty())
-      plan_model(*flags);
-    else
-      exit_code = plan_requests(flags->requests, flags->json);
+    exit_code = flags->requests.input.empty() ? plan_model(*flags)
+                                              : plan_requests(flags->requests, flags->json);
   });
 }
 

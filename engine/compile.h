@@ -44,6 +44,8 @@ struct Options {
   bool fuse = true, fuse_updates = true, layout = true, recompute = true, schedule = true,
        in_place = true;
 
+  bool place = true;  // false: only lower bounds are found, for questions; no Program can be made
+
   std::size_t memory_limit_bytes =
       0;  // 0: none. A larger arena is a MemoryError before any allocation
   /// 0: none. The most that planned memory may take: what the backward pass reads is then made

@@ -224,6 +224,8 @@ struct Program::State {
 
 Program::Program(Blueprint blueprint)
     : blueprint_(std::move(blueprint)), state_(std::make_unique<State>()) {
+  if (!blueprint_.options.place)
+    throw ArgumentError("program: a draft without offsets cannot run; draft it with place = true");
   state_->take_arena(blueprint_);
   state_->place_persistent(blueprint_);
   for (const Entry& entry : blueprint_.entries) state_->bind(entry, blueprint_);

@@ -1,4 +1,4 @@
-// Puts a task together, and finds the largest one that fits.
+// Puts a task together, and says why one is too large.
 #include "train/task.h"
 
 #include <algorithm>
@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "engine/ops.h"
-#include "engine/report.h"
+#include "engine/peak.h"
+#include "train/what_if.h"
 
 namespace poolgrad::train {
 namespace {
@@ -20,18 +21,6 @@ Tensor logits_of(const Model& model, Graph& graph, Tensor samples, bool training
     throw ShapeError(text("task: the model makes ", made, " of samples ", given,
                           "; it must answer [", given[0], ", classes]"));
   return logits;
-}
-
-/// What takes most in one line: "activations of layer '3' 12.2 MiB, ...".
-std::string largest_parts(const Blueprint& blueprint) {
-  std::string result;
-  std::size_t count = 0;
-  for (const ReportSum& sum : sums_by_layer(report(blueprint, "train"))) {
-    if (count++ == 3) break;
-    result += text(count == 1 ? "" : ", ", sum.role, sum.layer.empty() ? "" : " of layer ",
-                   sum.layer, " ", human_bytes(sum.bytes));
-  }
-  return result;
 }
 
 /// [count, ...sample].
@@ -105,26 +94,24 @@ Task make_task(const TaskSpec& spec) {
   return task;
 }
 
-std::int64_t largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
-                           std::size_t limit_bytes) {
-  poolgrad::Options unlimited = options;
-  unlimited.memory_limit_bytes = 0;
-  const auto fits = [&](std::int64_t batch) {
-    TaskSpec smaller = spec;
-    smaller.batch = batch;
-    const Task task = make_task(smaller);
-    try {
-      return draft(*task.graph, task.entries, unlimited).predicted_peak_bytes() <= limit_bytes;
-    } catch (const MemoryError&) {
-      return false;  // not within the budget
-    }
+std::string largest_parts(const Blueprint& blueprint) {
+  struct Part {
+    std::string what;
+    std::size_t bytes;
   };
-  std::int64_t fitting = 0, too_large = spec.batch + 1;
-  while (fitting + 1 < too_large) {
-    const std::int64_t middle = fitting + (too_large - fitting) / 2;
-    (fits(middle) ? fitting : too_large) = middle;
+  std::vector<Part> parts;
+  for (const LayerBytes& layer : bytes_at_peak(blueprint, largest_entry(blueprint).name)) {
+    for (std::size_t role = 0; role < kRoles; ++role)
+      parts.push_back({text(to_string(static_cast<Role>(role)), "s",
+                            layer.layer.empty() ? "" : " of layer ", layer.layer),
+                       layer.by[role]});
   }
-  return fitting;
+  std::ranges::stable_sort(parts, std::ranges::greater{}, &Part::bytes);
+  constexpr std::size_t kMost = 3;
+  std::string result;
+  for (std::size_t i = 0; i < std::min(kMost, parts.size()) && parts[i].bytes > 0; ++i)
+    result += text(i == 0 ? "" : ", ", parts[i].what, " ", human_bytes(parts[i].bytes));
+  return result;
 }
 
 Blueprint draft_task(const TaskSpec& spec, const Task& task, const poolgrad::Options& options) {
@@ -136,7 +123,7 @@ Blueprint draft_task(const TaskSpec& spec, const Task& task, const poolgrad::Opt
   const std::size_t limit = options.memory_limit_bytes;
   if (limit == 0 || needed <= limit) return blueprint;
 
-  const std::int64_t batch = largest_batch(spec, options, limit);
+  const std::int64_t batch = largest_batch(spec, options, limit).at.batch;
   const std::string remedy =
       batch == 0 ? std::string("not even batch 1 fits; take a smaller model or raise the limit")
                  : text("the largest batch that fits is ", batch);

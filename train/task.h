@@ -62,15 +62,13 @@ struct Task {
 /// settings.
 [[nodiscard]] Task make_task(const TaskSpec& spec);
 
+/// What takes most at the fullest moment, in one line: "activations of layer 3 12.2 MiB, ...".
+[[nodiscard]] std::string largest_parts(const Blueprint& blueprint);
+
 /// draft() of the task with a better error: a peak above options.memory_limit_bytes is a
-/// MemoryError that names what takes most and the largest batch that would fit, or says that not
-/// even 1 does.
+/// MemoryError that names what takes most and the largest batch that would fit (what_if.h), or says
+/// that not even 1 does.
 [[nodiscard]] Blueprint draft_task(const TaskSpec& spec, const Task& task,
                                    const poolgrad::Options& options);
-
-/// The largest batch up to spec.batch whose peak is at most `limit_bytes`; 0 where not even 1 fits.
-/// By arithmetic: log2(batch) drafts, no memory is taken.
-[[nodiscard]] std::int64_t largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
-                                         std::size_t limit_bytes);
 
 }  // namespace poolgrad::train

@@ -254,6 +254,70 @@ def test_plan_draws_a_picture(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["arena.svg"]
 
 
+# ---- what if
+
+
+def test_the_largest_batch_fits_and_the_next_one_does_not():
+    for flags in ["--model", "mlp"], ["--model", "cnn", "--threads", 1, "--optimizer", "sgd"]:
+        (found,) = lines("plan", *flags, "--max-batch", "12MiB", "--json")
+        assert found["peak_bytes"] <= found["limit_bytes"] == 12 << 20
+        assert found["checked_up_to"] > found["batch"] > 1
+        for batch, fits in (found["batch"], True), (found["batch"] + 1, False):
+            (plan,) = lines("plan", *flags, "--batch", batch, "--json")
+            assert (plan["arena_bytes"] <= 12 << 20) == fits
+        text = run("plan", *flags, "--max-batch", "12MiB").stdout
+        assert f"batch {found['batch']} is the largest that fits into 12.0 MiB" in text
+
+
+def test_where_not_even_one_sample_fits_it_says_what_is_short_and_of_what():
+    result = run("plan", "--model", "cnn", "--max-batch", "1MiB")
+    assert result.returncode == 1
+    assert re.search(
+        r"not even batch 1 fits into 1.0 MiB: it needs \S+ MiB, \S+ MiB more; most of it moments "
+        r"of layer 7 ",
+        result.stderr,
+    )
+    result = run("plan", "--model", "cnn", "--max-batch", "1MiB", "--json")
+    assert result.returncode == 1
+    answer = json.loads(result.stdout)
+    assert answer["batch"] == 0
+    assert answer["short_bytes"] == answer["peak_bytes"] - (1 << 20)
+
+
+def test_a_sweep_has_a_row_for_each_batch_as_plan_gives_it(tmp_path):
+    svg = tmp_path / "sweep.svg"
+    flags = ["--model", "cnn", "--threads", 2]
+    for sweep, batches in (
+        ("batch=1..20", [1, 2, 4, 8, 16, 20]),
+        ("batch=3..20:8", [3, 8, 16, 20]),
+        ("batch=5..5", [5]),
+    ):
+        rows = lines("plan", *flags, "--sweep", sweep, "--svg", svg, "--json")
+        assert [row["batch"] for row in rows] == batches
+        for row in rows:
+            (plan,) = lines("plan", *flags, "--batch", row["batch"], "--json")
+            assert row["peak_bytes"] == plan["arena_bytes"]
+            assert row["lower_bound_bytes"] == plan["lower_bound_bytes"]
+            assert row["sum_bytes"] == plan["sum_bytes"]
+        assert svg.read_text().startswith("<svg ")
+    table = run("plan", *flags, "--sweep", "batch=1..20").stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["batch", "1", "2", "4", "8", "16", "20"]
+
+
+def test_the_smallest_arena_is_that_of_its_setting():
+    settings = lines("plan", "--model", "cnn", "--batch", 32, "--smallest", "--json")
+    best = settings[0]
+    assert best["peak_bytes"] == min(row["peak_bytes"] for row in settings)
+    (plan,) = lines(
+        *("plan", "--model", "cnn", "--batch", 32, "--json"),
+        *("--threads", best["threads"], "--chunks", best["chunks"]),
+    )
+    assert plan["arena_bytes"] == best["peak_bytes"]
+    assert "the smallest arena that trains batch 32" in run(
+        "plan", "--model", "cnn", "--batch", 32, "--smallest"
+    ).stdout
+
+
 # ---- weights
 
 
@@ -355,6 +419,13 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_saves_nothing(data, tmp_
         (["train", "--memory-limit", "5 parsecs"], "has a unit that is none"),
         (["train", "--memory-limit", "-1"], "is outside"),
         (["plan", "--input", "x.csv", "--batch", "3"], "--batch excludes --input"),
+        (["plan", "--sweep", "1..4"], "--sweep: '1..4' is no range; write batch=1..1024"),
+        (["plan", "--sweep", "batch=4..1"], "--sweep: 4 is more than 1"),
+        (["plan", "--sweep", "batch=0..4"], "has '0' where a number from 1 on belongs"),
+        (["plan", "--sweep", "batch=1..4:x"], "has 'x' where a number from 1 on belongs"),
+        (["plan", "--sweep", "batch=1..9999:1"], "--sweep: more than 4096 rows"),
+        (["plan", "--max-batch", "lots"], "--max-batch: 'lots' is no number of bytes"),
+        (["plan", "--max-batch", "1MiB", "--smallest"], "--max-batch excludes --smallest"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(data, args, message):

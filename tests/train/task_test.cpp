@@ -33,19 +33,6 @@ TEST_CASE("task: three entries over one set of parameters") {
   CHECK(blueprint.entry("predict").steps.size() < blueprint.entry("train").steps.size());
 }
 
-TEST_CASE("task: the largest batch that fits is exact") {
-  const Options options;
-  const auto needed = [&](std::int64_t batch) {
-    const Task task = make_task(spec(batch));
-    return draft(*task.graph, task.entries, options).predicted_peak_bytes();
-  };
-  for (const std::int64_t batch : {1, 2, 17, 63, 64}) {
-    CAPTURE(batch);
-    CHECK(largest_batch(spec(64), options, needed(batch)) == batch);
-    CHECK(largest_batch(spec(64), options, needed(batch) - 1) == batch - 1);
-  }
-}
-
 TEST_CASE("task: a plan over the limit says how much, of what, and what would fit") {
   const Task task = make_task(spec(256));
   const std::size_t needed = draft(*task.graph, task.entries).predicted_peak_bytes();

@@ -1,0 +1,58 @@
+// What-if: what training would take at other batches and settings, by arithmetic alone. No data is
+// read and no memory taken; how one plan comes about is in engine/compile.h.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "train/task.h"
+
+namespace poolgrad::train {
+
+/// What one batch takes, in bytes, over all entries.
+struct Needs {
+  std::int64_t batch = 0;
+  std::size_t peak_bytes = 0;  // Blueprint::predicted_peak_bytes(): the arena, where it is planned
+  std::size_t lower_bound_bytes = 0;
+  std::size_t sum_bytes = 0;         // without any reuse
+  std::size_t persistent_bytes = 0;  // parameters, moments, inputs
+};
+
+/// Of `spec` at another batch. A limit in `options` is not looked at. Throws as make_task() and
+/// draft() do.
+[[nodiscard]] Needs needs(const TaskSpec& spec, const poolgrad::Options& options,
+                          std::int64_t batch);
+
+/// One row per batch.
+[[nodiscard]] std::vector<Needs> sweep(const TaskSpec& spec, const poolgrad::Options& options,
+                                       std::span<const std::int64_t> batches);
+
+/// The largest batch whose peak is at most a limit.
+///
+/// More samples mostly take more bytes, but not always: where a batch is taken in more chunks, or
+/// cut elsewhere, the peak drops, for the cnn from 37 to 14 MiB between 491 and 493. So "largest"
+/// is said exactly: `batch` fits, and none of the larger ones up to `checked` does. Between two
+/// batches whose programs have the same slots with the same lifetimes each slot only grows, and the
+/// lower bound with it; where lifetimes differ, the search goes down to the batch at which they
+/// change, unless neither end's program could fit in between, be the batch as small as at the lower
+/// end. It begins at the first power of two whose lower bound is more than four times the limit.
+struct LargestBatch {
+  Needs at{};  // of it; with batch 0 where not even 1 fits, and then what 1 takes
+  std::int64_t checked = 0;
+  int drafts = 0;  // how often a program was drafted
+};
+[[nodiscard]] LargestBatch largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
+                                         std::size_t limit_bytes);
+
+/// The same program in more or fewer goes.
+struct Setting {
+  int threads = 1, chunks = 1;
+  Needs needs{};
+};
+
+/// What `spec` takes with 1 and with options.threads members, in 1, 2, 4, ... chunks as long as
+/// each has a sample; smallest peak first.
+[[nodiscard]] std::vector<Setting> settings_by_peak(const TaskSpec& spec,
+                                                    const poolgrad::Options& options);
+
+}  // namespace poolgrad::train
