@@ -16,9 +16,11 @@
 
 #include "engine/machine.h"
 #include "engine/random.h"
+#include "models/chain.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
 #include "models/resnet.h"
+#include "models/unet.h"
 
 namespace poolgrad::bench {
 namespace {
@@ -97,12 +99,17 @@ train::TaskSpec spec_of(const std::string& model, std::int64_t batch) {
     return {models::mlp(kPixels, kSmall, kClasses), {kPixels}, batch, train::Sgd{.rate = 0.1F}};
   if (model == "mlp_big")
     return {models::mlp(kPixels, kBig, kClasses), {kPixels}, batch, train::Adam{}};
-  if (model == "cnn")
-    return {models::cnn(), {1, 28, 28}, batch, train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
-  if (model == "resnet_small")
-    return {models::resnet(), {1, 28, 28}, batch, train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
-  throw ArgumentError(
-      text("bench: no model '", model, "'; there are mlp_small, mlp_big, cnn and resnet_small"));
+  const auto images = [&](const train::Model& network, float rate) {
+    return train::TaskSpec{network, {1, 28, 28}, batch, train::Sgd{.rate = rate, .momentum = 0.9F}};
+  };
+  if (model == "cnn") return images(models::cnn(), 0.05F);
+  if (model == "resnet_small") return images(models::resnet(), 0.05F);
+  if (model == "resnet20") return images(models::resnet(3, 16), 0.05F);
+  if (model == "chain") return images(models::chain(), 0.001F);
+  if (model == "unet") return images(models::unet(), 0.01F);
+  throw ArgumentError(text("bench: no model '", model,
+                           "'; there are mlp_small, mlp_big, cnn, resnet_small, resnet20, chain "
+                           "and unet"));
 }
 
 Samples::Samples()

@@ -15,9 +15,10 @@
 
 namespace poolgrad::bench {
 
-/// "mlp_small" (784-128-10, SGD), "mlp_big" (784-1024-1024-10, Adam), "cnn" (models/cnn.h) or
-/// "resnet_small" (models/resnet.h, two blocks of width 16), both SGD with momentum. Throws
-/// ArgumentError for another name.
+/// "mlp_small" (784-128-10, SGD), "mlp_big" (784-1024-1024-10, Adam), or with SGD and momentum
+/// "cnn" (models/cnn.h), "resnet_small" and "resnet20" (models/resnet.h, two and three blocks of
+/// width 16), "chain" (models/chain.h) and "unet" (models/unet.h). Throws ArgumentError for another
+/// name.
 [[nodiscard]] train::TaskSpec spec_of(const std::string& model, std::int64_t batch);
 
 /// The first samples of Fashion-MNIST in its own order; where it is not installed, noise of the
