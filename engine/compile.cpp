@@ -39,7 +39,7 @@ Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& opti
   if (options.recompute) passes::recompute(*result);
   if (options.schedule) passes::schedule(*result);
   if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);
-  auto runs = passes::find_runs(*result, {options.threads, options.chunks});
+  auto runs = passes::find_runs(*result, {options.threads, options.chunks, options.features});
   return {std::move(result), std::move(runs)};
 }
 

@@ -38,11 +38,12 @@ struct Options {
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
   bool adaptive = true;  // while that is faster, the calling thread does so anyway
 
-  // Passes that can be switched off. fuse_updates changes how sums are rounded. The others change
+  // Passes that can be switched off. fuse_updates and features (cuts along rows of weights instead
+  // of the batch: passes/features.h) change how sums are rounded. The others change
   // no bit by themselves, but where work is done in chunks, fuse and layout decide with what else
   // it is cut, and so in which order sums over rows are added up.
   bool fuse = true, fuse_updates = true, layout = true, recompute = true, schedule = true,
-       in_place = true;
+       in_place = true, features = true;
 
   bool place = true;  // false: only lower bounds are found, for questions; no Program can be made
 

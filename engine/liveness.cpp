@@ -9,6 +9,27 @@ namespace {
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
+/// Bytes of a tensor, counted from anywhere: all from begin to end, or of columns that lie apart
+/// `width` of every `pitch`.
+struct Stretch {
+  std::ptrdiff_t begin, end, pitch, width;
+
+  Stretch(std::ptrdiff_t at, const Spec& spec)
+      : begin(at), end(at + static_cast<std::ptrdiff_t>(spec.bytes())), pitch(0), width(0) {
+    if (spec.pitch == 0) return;
+    const auto value_bytes = static_cast<std::ptrdiff_t>(size_of(spec.dtype));
+    pitch = spec.pitch * value_bytes;
+    width = spec.shape[1] * value_bytes;
+  }
+
+  [[nodiscard]] bool meets(const Stretch& other) const {
+    if (other.begin >= end || begin >= other.end) return false;
+    if (pitch == 0 || pitch != other.pitch) return true;
+    const std::ptrdiff_t right = ((other.begin - begin) % pitch + pitch) % pitch;  // of our columns
+    return right < width || pitch - right < other.width;
+  }
+};
+
 /// Tensors that lie in the same bytes, and where relative to each other.
 struct Groups {
   std::vector<int> parent;
@@ -139,12 +160,11 @@ class InPlace {
 /// A stretch of a storage that a node reads or writes.
 struct Use {
   int member;
-  std::ptrdiff_t begin, end;
+  Stretch stretch;
   bool writes;
 
   [[nodiscard]] bool conflicts(const Use& other) const {
-    return other.member != member && other.begin < end && begin < other.end &&
-           (other.writes || writes);
+    return other.member != member && (other.writes || writes) && stretch.meets(other.stretch);
   }
 };
 
@@ -153,10 +173,8 @@ void each_use(const Graph& graph, const Storages& storages, const Node& node, co
   if (node.op->view != nullptr) return;
   for (const auto* ids : {&node.inputs, &node.outputs}) {
     for (const int id : *ids) {
-      const std::ptrdiff_t begin = storages.begin[row(id)];
-      const auto bytes = static_cast<std::ptrdiff_t>(graph.tensors.spec[row(id)].bytes());
-      visit(row(storages.of[row(id)]),
-            Use{node.member, begin, begin + bytes, ids == &node.outputs});
+      const Stretch stretch(storages.begin[row(id)], graph.tensors.spec[row(id)]);
+      visit(row(storages.of[row(id)]), Use{node.member, stretch, ids == &node.outputs});
     }
   }
 }
@@ -202,12 +220,11 @@ std::vector<std::vector<int>> predecessors(const Graph& graph) {
   join_views(graph, values);
   struct Reader {
     int node;
-    std::ptrdiff_t begin, end;
+    Stretch stretch;
   };
   const auto place = [&](int id, int node) {
     const auto [root, at] = values.find(id);
-    const auto bytes = static_cast<std::ptrdiff_t>(graph.tensors.spec[row(id)].bytes());
-    return std::pair{root, Reader{node, at, at + bytes}};
+    return std::pair{root, Reader{node, Stretch(at, graph.tensors.spec[row(id)])}};
   };
   std::vector<int> producer(row(graph.tensors.size()), -1);
   std::vector<std::vector<Reader>> readers(row(graph.tensors.size()));
@@ -229,7 +246,7 @@ std::vector<std::vector<int>> predecessors(const Graph& graph) {
     for (int k = 0; k < node.op->updates; ++k) {
       const auto [root, mine] = place(node.inputs[row(k)], i);
       for (const Reader& other : readers[row(root)]) {
-        if (other.node != i && other.begin < mine.end && mine.begin < other.end)
+        if (other.node != i && other.stretch.meets(mine.stretch))
           before[row(i)].push_back(other.node);
       }
     }

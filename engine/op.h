@@ -73,12 +73,14 @@ struct Rows {
 
 /// What becomes of an operand when an op's work is done in parts.
 enum class Share : std::uint8_t {
-  whole,  // every part sees all of it
-  rows,   // each part has rows of its own
-  sum,    // an output that every part adds to; such outputs come first
+  whole,    // every part sees all of it
+  rows,     // each part has rows of its own
+  columns,  // each part has columns of its own, of a matrix: Spec::pitch where it is not dense
+  sum,      // an output that every part adds to; such outputs come first
 };
 
-/// One way to do an op's work in parts: the same op on rows of its operands, in any order.
+/// One way to do an op's work in parts: the same op on rows or columns of its operands, as many of
+/// each, in any order.
 struct Cut {
   std::vector<Share> inputs{}, outputs{};  // past the end: whole
   /// The attributes of a part, where they say which rows these are (a mask, a counter).
@@ -198,6 +200,17 @@ struct OpDef {
 template <std::size_t kInputs, std::size_t kOutputs = 1>
 std::vector<Cut> row_by_row(const Site&) {
   return {{std::vector(kInputs, Share::rows), std::vector(kOutputs, Share::rows)}};
+}
+
+/// The cuts of an op that treats each value of its first kInputs inputs alike, which have one
+/// shape. Its kernel goes by Stretches.
+template <std::size_t kInputs, std::size_t kOutputs = 1>
+std::vector<Cut> elementwise(const Site& site) {
+  std::vector<Cut> cuts = row_by_row<kInputs, kOutputs>(site);
+  if (site.inputs[0].shape.rank() == 2) {
+    cuts.push_back({std::vector(kInputs, Share::columns), std::vector(kOutputs, Share::columns)});
+  }
+  return cuts;
 }
 
 /// The usual infer() of an elementwise op: the first input's spec.

@@ -15,6 +15,9 @@ Tensor reshape(Tensor x, const Shape& shape);
 Tensor flatten(Tensor x);
 /// Rows [begin, end) of axis 0. No gradient.
 Tensor slice(Tensor x, std::int64_t begin, std::int64_t end);
+/// Columns [begin, end) of a matrix, as far apart as before: only for ops that take Share::columns.
+/// No gradient.
+Tensor slice_columns(Tensor x, std::int64_t begin, std::int64_t end);
 /// What slices of axis 0 were, end to end. Producers write into their part. No gradient.
 Tensor join(const std::vector<Tensor>& parts);
 /// One flat tensor over `parts`, each on 64 bytes: a column as one tensor. No gradient.

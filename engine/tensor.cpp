@@ -1,6 +1,7 @@
 // Shapes, strides, initializers and the table's rows.
 #include "engine/tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string_view>
@@ -39,7 +40,18 @@ Shape Spec::strides() const {
     strides[axis] = stride;
     stride *= shape[axis];
   }
+  if (pitch != 0) strides[0] = pitch;
   return strides;
+}
+
+Stretches::Stretches(std::initializer_list<const Spec*> specs)
+    : length_((*specs.begin())->shape.count()) {
+  assert(specs.size() <= strides_.size());
+  if (std::ranges::all_of(specs, [](const Spec* spec) { return spec->pitch == 0; })) return;
+  const Shape& shape = (*specs.begin())->shape;
+  rows_ = shape[0], length_ = shape[1];
+  std::ranges::transform(specs, strides_.begin(),
+                         [](const Spec* spec) { return spec->strides()[0]; });
 }
 
 void check_extents(const Spec& spec, std::string_view what) {

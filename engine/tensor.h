@@ -58,7 +58,7 @@ class Shape {
 
 [[nodiscard]] std::string to_string(const Shape& shape);  // [32, 784]
 
-/// Order of a tensor's bytes; all are dense. Only images [n, c, h, w] are ever channels-last.
+/// Order of a tensor's bytes. Only images [n, c, h, w] are ever channels-last.
 /// Builders and autograd see logical shapes only: the pass `layout` settles this.
 enum class Layout : std::uint8_t { row_major, channels_last };
 
@@ -67,12 +67,38 @@ struct Spec {
   Shape shape;
   DType dtype = DType::f32;
   Layout layout = Layout::row_major;
+  /// Values from one row to the next in some columns of a larger matrix; 0: dense, as all else is.
+  std::int64_t pitch = 0;
 
+  /// From the first to behind the last: with a pitch, what lies between the rows counts too.
   [[nodiscard]] std::size_t bytes() const {
-    return static_cast<std::size_t>(shape.count()) * size_of(dtype);
+    const std::int64_t values = pitch == 0 ? shape.count() : (shape[0] - 1) * pitch + shape[1];
+    return static_cast<std::size_t>(values) * size_of(dtype);
   }
   [[nodiscard]] Shape strides() const;  // in elements, one per axis
   bool operator==(const Spec&) const = default;
+};
+
+/// Values that lie end to end in several tensors of one shape: all, where they are dense, else the
+/// rows of a matrix one by one.
+class Stretches {
+ public:
+  explicit Stretches(std::initializer_list<const Spec*> specs);
+
+  /// visit(count, at): `count` values from at[i] on in the i-th tensor.
+  template <typename F>
+  void each(const F& visit) const {
+    At at{};
+    for (std::int64_t row = 0; row < rows_; ++row) {
+      visit(length_, at);
+      for (std::size_t i = 0; i < at.size(); ++i) at[i] += strides_[i];
+    }
+  }
+
+ private:
+  using At = std::array<std::int64_t, 5>;
+  std::int64_t rows_ = 1, length_ = 0;
+  At strides_{};
 };
 
 /// Throws ShapeError when an extent is below 1 or the bytes do not fit in 63 bits; `what` begins

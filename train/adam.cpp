@@ -52,9 +52,13 @@ Coefficients at_step(const Settings& s, float rate, std::int64_t steps_done) {
 
 template <typename Settings>
 Kernel adam_cpu(const Site& site) {
-  return {[n = site.inputs[0].shape.count(), s = site.attributes.as<Settings>()](const Args& a) {
-    descend(a.out<float>(0), a.out<float>(1), a.out<float>(2), a.in<float>(3), n,
-            at_step(s, *a.in<float>(4), *a.in<std::int64_t>(5)));
+  const Stretches stretches{&site.inputs[0], &site.inputs[1], &site.inputs[2], &site.inputs[3]};
+  return {[stretches, s = site.attributes.as<Settings>()](const Args& a) {
+    const Coefficients now = at_step(s, *a.in<float>(4), *a.in<std::int64_t>(5));
+    stretches.each([&](std::int64_t n, const auto& at) {
+      descend(a.out<float>(0) + at[0], a.out<float>(1) + at[1], a.out<float>(2) + at[2],
+              a.in<float>(3) + at[3], n, now);
+    });
   }};
 }
 
@@ -67,7 +71,7 @@ constexpr OpDef kAdam{
     .name = "adam",  // weight, first, second, gradient, rate, step -> weight, first, second
     .infer = infer,
     .updates = 3,
-    .cuts = row_by_row<4, 3>,
+    .cuts = elementwise<4, 3>,
     .cpu = adam_cpu<Adam>,
 };
 
@@ -75,7 +79,7 @@ constexpr OpDef kAdamW{
     .name = "adamw",
     .infer = infer,
     .updates = 3,
-    .cuts = row_by_row<4, 3>,
+    .cuts = elementwise<4, 3>,
     .cpu = adam_cpu<AdamW>,
 };
 

@@ -31,17 +31,23 @@ void descend_with_nesterov(float* __restrict w, float* __restrict m, const float
 }
 
 Kernel sgd_cpu(const Site& site) {
-  return {[n = site.inputs[0].shape.count(), s = site.attributes.as<Sgd>()](const Args& a) {
-    descend(a.out<float>(), a.in<float>(1), n, *a.in<float>(2), s.weight_decay);
+  const Stretches stretches{&site.inputs[0], &site.inputs[1]};
+  return {[stretches, s = site.attributes.as<Sgd>()](const Args& a) {
+    stretches.each([&](std::int64_t n, const auto& at) {
+      descend(a.out<float>() + at[0], a.in<float>(1) + at[1], n, *a.in<float>(2), s.weight_decay);
+    });
   }};
 }
 
 Kernel momentum_cpu(const Site& site) {
   const Sgd settings = site.attributes.as<Sgd>();
   const auto loop = settings.nesterov ? descend_with_nesterov : descend_with_momentum;
-  return {[n = site.inputs[0].shape.count(), settings, loop](const Args& a) {
-    loop(a.out<float>(0), a.out<float>(1), a.in<float>(2), n, *a.in<float>(3),
-         settings.weight_decay, settings.momentum);
+  const Stretches stretches{&site.inputs[0], &site.inputs[1], &site.inputs[2]};
+  return {[stretches, settings, loop](const Args& a) {
+    stretches.each([&](std::int64_t n, const auto& at) {
+      loop(a.out<float>(0) + at[0], a.out<float>(1) + at[1], a.in<float>(2) + at[2], n,
+           *a.in<float>(3), settings.weight_decay, settings.momentum);
+    });
   }};
 }
 
@@ -58,7 +64,7 @@ constexpr OpDef kSgd{
       return {site.inputs[0]};
     },
     .updates = 1,
-    .cuts = row_by_row<2>,
+    .cuts = elementwise<2>,
     .gradient = 1,
     .with_maker = sgd_with_maker,
     .cpu = sgd_cpu,
@@ -80,7 +86,7 @@ constexpr OpDef kSgdMomentum{
       return {site.inputs[0], site.inputs[1]};
     },
     .updates = 2,
-    .cuts = row_by_row<3, 2>,
+    .cuts = elementwise<3, 2>,
     .gradient = 2,
     .with_maker = momentum_with_maker,
     .cpu = momentum_cpu,

@@ -14,7 +14,7 @@ struct Matmul {
   bool transpose_left = false, transpose_right = false;
   bool relu = false;     // set by fusing
   bool linear = false;   // for the errors: x and weight, not left and right
-  Rows rows{0, -1};      // of the product, where left is transposed; end -1: all
+  bool biased = true;    // a part of the sum over columns of left leaves the bias to the first
   float keep = 1.0F;     // of what the product is added to
   bool by_rate = false;  // subtracted, times a rate, instead of added
   bool operator==(const Matmul&) const = default;
@@ -58,7 +58,7 @@ std::vector<Spec> matmul_infer(const Site& site) {
                           " does not fit ", names[1], " ", right, "; make it [", columns,
                           "] of float32"));
   }
-  return {{{s.rows.end < 0 ? left[s.transpose_left ? 1 : 0] : s.rows.count(), columns}}};
+  return {{{left[s.transpose_left ? 1 : 0], columns}}};
 }
 
 // ---- kernels
@@ -67,27 +67,29 @@ std::vector<Spec> matmul_infer(const Site& site) {
 struct Problem {
   Matmul settings;
   Product product;
-  std::ptrdiff_t first = 0;  // of left, in values: where the wanted rows of the product begin
   int left = 0, right = 1;   // which inputs they are
   int bias = -1, rate = -1;  // -1: none
 
   Problem(const Site& site, bool add) : settings(site.attributes.as<Matmul>()) {
     if (add) left = 1, right = 2;
-    if (!add && site.inputs.size() == 3) bias = 2;
-    if (settings.by_rate) rate = 3;
-    const Shape& a = site.inputs[static_cast<std::size_t>(left)].shape;
-    const Shape& b = site.inputs[static_cast<std::size_t>(right)].shape;
-    const Shape& c = site.outputs[0].shape;
-    product = {.m = c[0],
-               .n = c[1],
-               .k = a[settings.transpose_left ? 0 : 1],
-               .a_stride = a[1],
-               .b_stride = b[1],
-               .c_stride = c[1],
+    const int next = right + 1;
+    if (site.inputs.size() > static_cast<std::size_t>(next) && settings.by_rate) {
+      rate = next;
+    } else if (site.inputs.size() > static_cast<std::size_t>(next) && settings.biased) {
+      bias = next;
+    }
+    const Spec& a = site.inputs[static_cast<std::size_t>(left)];
+    const Spec& b = site.inputs[static_cast<std::size_t>(right)];
+    const Spec& c = site.outputs[0];
+    product = {.m = c.shape[0],
+               .n = c.shape[1],
+               .k = a.shape[settings.transpose_left ? 0 : 1],
+               .a_stride = a.strides()[0],
+               .b_stride = b.strides()[0],
+               .c_stride = c.strides()[0],
                .transpose_a = settings.transpose_left,
                .transpose_b = settings.transpose_right,
                .keep = add ? settings.keep : 0.0F};
-    if (settings.rows.end >= 0) first = settings.rows.begin;
   }
 };
 
@@ -95,8 +97,7 @@ Kernel by_eigen(const Problem& p) {
   return {[p, call = product_call()](const Args& a) {
             Product product = p.product;
             if (p.rate >= 0) product.factor = -*a.in<float>(p.rate);
-            call(product, a.in<float>(p.left) + p.first, a.in<float>(p.right), a.out<float>(),
-                 a.workspace());
+            call(product, a.in<float>(p.left), a.in<float>(p.right), a.out<float>(), a.workspace());
             const float* bias = p.bias < 0 ? nullptr : a.in<float>(p.bias);
             if (bias != nullptr || p.settings.relu)
               loops::bias_relu(bias, p.settings.relu, a.out<float>(), p.product.m, p.product.n);
@@ -112,14 +113,24 @@ bool eigen_is_faster(const Product& p) {
   return p.transpose_b && p.n >= 512 && dnnl::get_effective_cpu_isa() < dnnl::cpu_isa::avx512_core;
 }
 
-/// Some columns of a stored matrix, one row after the other without gaps.
-const float* gathered(const float* from, std::int64_t stride, std::int64_t rows,
-                      std::int64_t columns, std::byte* workspace) {
-  auto* to = reinterpret_cast<float*>(workspace);
-  for (std::int64_t row = 0; row < rows; ++row)
-    std::copy_n(from + row * stride, columns, to + row * columns);
-  return to;
-}
+/// An operand whose stored rows have gaps, where oneDNN would pack it in memory of its own: copied
+/// into the workspace first, one row after the other.
+struct Gather {
+  std::int64_t rows = 0, columns = 0, stride = 0;
+  std::size_t at = 0;  // in the workspace
+
+  [[nodiscard]] bool needed() const { return columns != stride; }
+  [[nodiscard]] std::size_t bytes() const {
+    return needed() ? memory::aligned(static_cast<std::size_t>(rows * columns) * sizeof(float)) : 0;
+  }
+  const float* operator()(const float* from, const Args& args) const {
+    if (!needed()) return from;
+    auto* to = reinterpret_cast<float*>(args.workspace(at));
+    for (std::int64_t row = 0; row < rows; ++row)
+      std::copy_n(from + row * stride, columns, to + row * columns);
+    return to;
+  }
+};
 
 Kernel by_onednn(const Problem& p) {
   using Dims = dnnl::memory::dims;
@@ -129,12 +140,11 @@ Kernel by_onednn(const Problem& p) {
                               transposed ? Dims{1, stride} : Dims{stride, 1});
   };
   const Product& q = p.product;
-  // A transposed operand with gaps has an implementation only that packs it in memory of its own.
-  const bool gather = q.transpose_a && q.a_stride != q.m;
-  const std::size_t gathered_bytes =
-      gather ? memory::aligned(static_cast<std::size_t>(q.m * q.k) * sizeof(float)) : 0;
-  const auto a = matrix(q.m, q.k, q.transpose_a, gather ? q.m : q.a_stride);
-  const auto b = matrix(q.k, q.n, q.transpose_b, q.b_stride);
+  const Gather left = q.transpose_a ? Gather{q.k, q.m, q.a_stride} : Gather{q.m, q.k, q.k};
+  const Gather right = q.transpose_b ? Gather{q.n, q.k, q.b_stride, left.bytes()}
+                                     : Gather{q.k, q.n, q.b_stride, left.bytes()};
+  const auto a = matrix(q.m, q.k, q.transpose_a, q.transpose_a ? q.m : q.a_stride);
+  const auto b = matrix(q.k, q.n, q.transpose_b, right.columns);
   const auto c = matrix(q.m, q.n, false, q.c_stride), bias = matrix(1, q.n, false, q.n);
   const dnnl::matmul::primitive_desc made(
       p.bias < 0 ? dnnl::matmul::desc(a, b, c) : dnnl::matmul::desc(a, b, bias, c),
@@ -147,18 +157,18 @@ Kernel by_onednn(const Problem& p) {
   if (p.rate >= 0) operands.push_back({DNNL_ARG_ATTR_OUTPUT_SCALES, onednn::desc({{1}})});
   const onednn::Primitive product("matmul", dnnl::matmul(made), made, operands);
   return {[=](const Args& k) {
-            const float* left = k.in<float>(p.left) + p.first;
-            if (gather) left = gathered(left, q.a_stride, q.k, q.m, k.workspace());
+            const float* from_left = left(k.in<float>(p.left), k);
+            const float* from_right = right(k.in<float>(p.right), k);
             const float factor = p.rate < 0 ? 1.0F : -*k.in<float>(p.rate);
             const void* extra = p.rate >= 0 ? &factor : p.bias >= 0 ? k.inputs[p.bias] : nullptr;
-            std::byte* scratch = k.workspace(gathered_bytes);
+            std::byte* scratch = k.workspace(left.bytes() + right.bytes());
             if (extra == nullptr) {
-              product.run({left, k.inputs[p.right], k.outputs[0], scratch});
+              product.run({from_left, from_right, k.outputs[0], scratch});
             } else {
-              product.run({left, k.inputs[p.right], k.outputs[0], extra, scratch});
+              product.run({from_left, from_right, k.outputs[0], extra, scratch});
             }
           },
-          gathered_bytes + product.scratch_bytes()};
+          left.bytes() + right.bytes() + product.scratch_bytes()};
 }
 #endif
 
@@ -174,26 +184,34 @@ Kernel matmul_cpu(const Site& site, bool add) {
 
 // ---- definitions
 
-Attributes some_rows(const Attributes& attributes, Rows rows) {
+Attributes bias_once(const Attributes& attributes, Rows columns) {
   auto settings = attributes.as<Matmul>();
-  settings.rows = rows;
+  settings.biased = settings.biased && columns.begin == 0;
   return settings;
 }
 
-/// A product with left transposed is a sum over rows of both, or has rows of its own.
+/// The result has rows of left and columns of right; what both have in common is added up. Cheapest
+/// to combine first: rows of the batch.
 std::vector<Cut> matmul_cuts(const Site& site) {
   using enum Share;
   const auto settings = site.attributes.as<Matmul>();
-  if (!settings.transpose_left) return {{{rows}, {rows}}};
-  if (settings.rows.end >= 0) return {};
-  return {{{rows, rows}, {sum}}, {{whole, whole}, {rows}, some_rows}};
+  const Share outer_left = settings.transpose_left ? columns : rows,
+              inner_left = settings.transpose_left ? rows : columns,
+              outer_right = settings.transpose_right ? rows : columns,
+              inner_right = settings.transpose_right ? columns : rows;
+  const Cut by_left{{outer_left}, {rows}}, by_right{{whole, outer_right, rows}, {columns}},
+      inside{{inner_left, inner_right}, {sum}, bias_once};
+  if (settings.relu) return {by_left, by_right};
+  if (settings.transpose_left) return {inside, by_left, by_right};
+  return {by_left, by_right, inside};
 }
 
-/// A sum with rows of its own takes as many rows of the product.
+/// A sum with rows or columns of its own takes as many of the product.
 std::vector<Cut> matmul_add_cuts(const Site& site) {
+  using enum Share;
   const auto settings = site.attributes.as<Matmul>();
-  if (!settings.transpose_left || settings.rows.end >= 0) return {};
-  return {{{Share::rows}, {Share::rows}, some_rows}};
+  return {{{rows, settings.transpose_left ? columns : rows}, {rows}},
+          {{columns, whole, settings.transpose_right ? rows : columns}, {columns}}};
 }
 
 std::vector<Tensor> matmul_backward(const Backward& b);
@@ -204,7 +222,7 @@ std::int64_t matmul_flops(const Site& site, bool add) {
 }
 
 constexpr OpDef kMatmulAdd{
-    .name = "matmul_add",  // sum, left, right, perhaps a rate -> sum
+    .name = "matmul_add",  // sum, left, right, perhaps a bias or a rate -> sum
     .infer = same_as_first,
     .updates = 1,
     .flops = [](const Site& site) { return matmul_flops(site, true); },

@@ -30,8 +30,11 @@ Kernel relu_cpu(const Site& site) {
 }
 
 Kernel relu_grad_cpu(const Site& site) {
-  return {[count = site.outputs[0].shape.count()](const Args& a) {
-    relu_backward(a.in<float>(0), a.in<float>(1), a.out<float>(), count);
+  const Stretches stretches{&site.inputs[0], &site.inputs[1], &site.outputs[0]};
+  return {[stretches](const Args& a) {
+    stretches.each([&](std::int64_t count, const auto& at) {
+      relu_backward(a.in<float>(0) + at[0], a.in<float>(1) + at[1], a.out<float>() + at[2], count);
+    });
   }};
 }
 
@@ -39,7 +42,7 @@ constexpr OpDef kReluGrad{
     .name = "relu_grad",  // y, dy -> dx
     .infer = same_as_first,
     .overwrites = 1,
-    .cuts = row_by_row<2>,
+    .cuts = elementwise<2>,
     .cpu = relu_grad_cpu,
 };
 

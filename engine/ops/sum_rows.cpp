@@ -9,8 +9,9 @@ namespace {
 Kernel sum_rows_cpu(const Site& site) {
   const bool add = site.inputs.size() == 2;  // sum, x
   const Shape& x = site.inputs.back().shape;
-  return {[add, rows = x[0], columns = x[1]](const Args& a) {
-    loops::sum_rows(a.in<float>(add ? 1 : 0), rows, columns, columns, add, a.out<float>());
+  const std::int64_t stride = site.inputs.back().strides()[0];
+  return {[add, rows = x[0], columns = x[1], stride](const Args& a) {
+    loops::sum_rows(a.in<float>(add ? 1 : 0), rows, columns, stride, add, a.out<float>());
   }};
 }
 
@@ -35,7 +36,7 @@ constexpr OpDef kSumRows{
     .name = "sum_rows",
     .infer = sum_rows_infer,
     .cuts = [](const Site&) -> std::vector<Cut> {
-      return {{{Share::rows}, {Share::sum}}};
+      return {{{Share::rows}, {Share::sum}}, {{Share::columns}, {Share::rows}}};
     },
     .adds = &kSumRowsAdd,
     .cpu = sum_rows_cpu,

@@ -67,6 +67,27 @@ constexpr OpDef kSlice{
     },
 };
 
+std::vector<Spec> slice_columns_infer(const Site& site) {
+  Spec spec = site.inputs[0];
+  const auto [begin, end] = site.attributes.as<Rows>();
+  if (spec.shape.rank() != 2 || begin < 0 || begin >= end || end > spec.shape[1]) {
+    throw ShapeError(text("slice_columns: columns [", begin, ", ", end, ") are not in ", spec.shape,
+                          "; take at least one column of a matrix"));
+  }
+  spec.pitch = spec.strides()[0];
+  spec.shape[1] = end - begin;
+  return {spec};
+}
+
+constexpr OpDef kSliceColumns{
+    .name = "slice_columns",
+    .infer = slice_columns_infer,
+    .view = [](const Site& site) -> std::vector<std::ptrdiff_t> {
+      const auto value_bytes = static_cast<std::int64_t>(size_of(site.inputs[0].dtype));
+      return {-site.attributes.as<Rows>().begin * value_bytes};
+    },
+};
+
 std::vector<Spec> join_infer(const Site& site) {
   Spec whole = site.inputs[0];
   std::int64_t rows = 0;
@@ -149,6 +170,10 @@ Tensor flatten(Tensor x) {
 
 Tensor slice(Tensor x, std::int64_t begin, std::int64_t end) {
   return x.graph->add(kSlice, {x}, Rows{begin, end})[0];
+}
+
+Tensor slice_columns(Tensor x, std::int64_t begin, std::int64_t end) {
+  return x.graph->add(kSliceColumns, {x}, Rows{begin, end})[0];
 }
 
 Tensor join(const std::vector<Tensor>& parts) {

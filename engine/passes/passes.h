@@ -38,6 +38,7 @@ struct Split {
   int members = 1;  // how many can work at once. The team may be smaller: the bits are the same
   int chunks =
       0;  // in how many goes a member takes its rows; 0: until the rows of a node fit a cache
+  bool features = true;  // may cut along features where that moves fewer bytes
 };
 
 /// A run of nodes that can be cut along the same rows is done part by part: the whole run for some

@@ -24,12 +24,12 @@ class Writer {
     for (run_ = 0; run_ < static_cast<int>(turns.size()); ++run_) {
       each_.clear();
       const Run& run = walk_.runs[row(run_)];
-      Run written{{}, run.rows, run.parts};
+      Run written{{}, run.length, run.parts};
       for (const Turn& turn : turns[row(run_)]) {
         place_ = turn.place;
         const int node = turn.again ? made_again(turn.node) : turn.node;
         if (!turn.again && walk_.backward(graph_.nodes[row(node)])) read_again(node);
-        const CutNode cut{node, walk_.cut_of[row(turn.node)]};
+        const CutNode cut{node, walk_.cut_of[row(turn.node)], walk_.everywhere[row(turn.node)]};
         turn.before ? put_before(turn.node, cut) : written.nodes.push_back(cut);
       }
       runs_.push_back(std::move(written));
@@ -67,18 +67,18 @@ class Writer {
   void put_before(int first, const CutNode& cut) {
     const Run& there = walk_.runs[row(walk_.run_of[row(first)])];
     const Node& node = graph_.nodes[row(cut.node)];
-    const auto read_whole = [&](const CutNode& made) {
+    const auto read_otherwise = [&](const CutNode& made) {
       for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-        if (cut.cut.input(k) == Share::whole &&
+        if (cut.cut.input(k) != Share::rows &&
             std::ranges::count(graph_.nodes[row(made.node)].outputs, node.inputs[k]) > 0)
           return true;
       }
       return false;
     };
     const bool joins = open_ && there.parts > 1 && runs_.back().parts == there.parts &&
-                       runs_.back().rows == there.rows &&
-                       std::ranges::none_of(runs_.back().nodes, read_whole);
-    if (!joins) runs_.push_back({{}, there.rows, there.parts});
+                       runs_.back().length == there.length &&
+                       std::ranges::none_of(runs_.back().nodes, read_otherwise);
+    if (!joins) runs_.push_back({{}, there.length, there.parts});
     runs_.back().nodes.push_back(cut);
     open_ = true;
   }

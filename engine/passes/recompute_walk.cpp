@@ -57,6 +57,7 @@ void Walk::note_places() {
   storages = assign_storages(now, false);
   run_of.assign(nodes.size(), -1);
   cut_of.resize(nodes.size());
+  everywhere.resize(nodes.size());
   producer.assign(row(graph_.tensors.size()), -1);
   maker.assign(storages.all.size(), -1);
   last_forward_.assign(storages.all.size(), -1);
@@ -70,6 +71,7 @@ void Walk::note_places() {
       ++place;
       run_of[row(cut.node)] = r;
       cut_of[row(cut.node)] = cut.cut;
+      everywhere[row(cut.node)] = cut.everywhere;
       if (backward(node)) first_backward_ = std::min(first_backward_, r);
       for (const int id : node.outputs) {
         const std::size_t s = row(storages.of[row(id)]);
@@ -109,7 +111,8 @@ void Walk::note_droppable() {
 
 bool Walk::can_be_made_again(int i) const {
   const Node& node = nodes[row(i)];
-  if (run_of[row(i)] < 0 || backward(node) || node.op->view != nullptr || node.op->updates > 0)
+  if (run_of[row(i)] < 0 || everywhere[row(i)] || backward(node) || node.op->view != nullptr ||
+      node.op->updates > 0)
     return false;
   const auto updated_early = [&](int id) {
     return std::ranges::any_of(updated_[row(storages.of[row(id)])],
@@ -133,7 +136,7 @@ bool Walk::original(int id, int place, const std::vector<Saved>& saved) const {
 /// Whether what `node` makes can be made part by part in run `r`.
 bool Walk::cut_alike(int node, int r) const {
   const Run &there = runs[row(run_of[row(node)])], &here = runs[row(r)];
-  if (here.parts == 1 || there.parts != here.parts || there.rows != here.rows) return false;
+  if (here.parts == 1 || there.parts != here.parts || there.length != here.length) return false;
   for (const int id : nodes[row(node)].inputs) {
     if (std::ranges::count(updated_[row(storages.of[row(id)])], r) > 0) return false;
   }
@@ -149,7 +152,7 @@ void Walk::put_before(std::vector<Turn>& turns, int r) const {
     if (turn->again) turn->before = wanted[row(turn->node)] || !cut_alike(turn->node, r);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       const int from = producer[row(node.inputs[k])];
-      if (from >= 0 && (turn->before || cut.input(k) == Share::whole)) wanted[row(from)] = true;
+      if (from >= 0 && (turn->before || cut.input(k) != Share::rows)) wanted[row(from)] = true;
     }
   }
   std::ranges::stable_partition(turns, &Turn::before);

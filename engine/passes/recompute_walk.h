@@ -23,13 +23,14 @@ class Walk {
 
   std::vector<Node> nodes;
   std::vector<Run> runs;
-  Storages storages;            // of `nodes`, before any is made again
-  std::vector<int> run_of;      // node -> run, -1: taken back
-  std::vector<Cut> cut_of;      // node -> how it is cut there
-  std::vector<int> producer;    // tensor -> node, or -1
-  std::vector<int> maker;       // storage -> the only node that is no view and writes it, or -1
-  std::vector<bool> droppable;  // node
-  std::vector<Saved> usual;     // node -> what recompute() would do
+  Storages storages;             // of `nodes`, before any is made again
+  std::vector<int> run_of;       // node -> run, -1: taken back
+  std::vector<Cut> cut_of;       // node -> how it is cut there
+  std::vector<bool> everywhere;  // node -> whether each member does it for itself
+  std::vector<int> producer;     // tensor -> node, or -1
+  std::vector<int> maker;        // storage -> the only node that is no view and writes it, or -1
+  std::vector<bool> droppable;   // node
+  std::vector<Saved> usual;      // node -> what recompute() would do
 
   [[nodiscard]] bool backward(const Node& node) const;
   /// Whether what is done for a backward node, the `place`-th of all, reads `id` itself, and not

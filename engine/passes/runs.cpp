@@ -1,16 +1,15 @@
 // Greedy: a run begins at the first node that is worth cutting and takes every later node that
-// fits.
+// fits. What is cut along features is decided before (features.h); all else is cut along rows.
 #include "engine/passes/runs.h"
 
 #include <algorithm>
 
 #include "engine/liveness.h"
+#include "engine/passes/features.h"
 
 namespace poolgrad::passes {
 namespace {
 
-constexpr std::int64_t kWorthCutting = 64 << 10;  // bytes that a node touches
-constexpr std::int64_t kCache = 1 << 20;          // bytes of rows that stay in a core's own cache
 constexpr int kMaxChunks = 64;
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
@@ -26,7 +25,10 @@ struct Weight {
 class Finder {
  public:
   Finder(const Graph& graph, const Split& settings)
-      : graph_(graph), members_(settings.members), before_(predecessors(graph)) {
+      : graph_(graph),
+        members_(settings.members),
+        before_(predecessors(graph)),
+        features_(find_features(graph, settings.features ? settings.members : 1)) {
     done_.resize(graph.nodes.size());
     in_run_.resize(row(graph.tensors.size()));
     chunks_ = settings.chunks > 0 ? settings.chunks : chunks_that_fit();
@@ -53,11 +55,11 @@ class Finder {
     for (int i = 0; i < count; ++i) {
       if (done_[row(i)]) continue;  // every other node before i is done: i is ready
       run_ = {};
-      in_run_.assign(in_run_.size(), false);
+      in_run_.assign(in_run_.size(), std::nullopt);
       if (begins(i)) {
         for (int j = i + 1; j < count; ++j) try_to_join(j);
       } else {
-        run_.nodes = {{i, {}}};
+        run_.nodes = {{i, {}, features_.everywhere[row(i)] != 0}};
       }
       for (const CutNode& cut : run_.nodes) done_[row(cut.node)] = true;
       runs.push_back(std::move(run_));
@@ -74,7 +76,7 @@ class Finder {
   }
   [[nodiscard]] Run as_read(int i, const std::vector<Run>& runs) const {
     const Cut cut = cuts(node(i))[0];
-    Run result{.nodes = {{i, cut}}, .rows = length(node(i), cut), .parts = members_};
+    Run result{.nodes = {{i, cut}}, .length = length(node(i), cut), .parts = members_};
     std::vector<bool> shown(row(graph_.tensors.size()));  // tensors that show what it makes
     for (const int id : node(i).outputs) shown[row(id)] = true;
     const auto shows = [&](int id) { return shown[row(id)]; };
@@ -82,28 +84,23 @@ class Finder {
       for (const CutNode& reader : run.nodes) {
         const Node& other = node(reader.node);
         if (std::ranges::none_of(other.inputs, shows)) continue;
-        if (run.parts > 1 && run.rows == result.rows) {
+        if (run.parts > 1 && run.length == result.length) {
           result.parts = run.parts;
           return result;
         }
         if (other.op->view != nullptr) shown[row(other.outputs[0])] = true;
       }
     }
-    if (result.rows < result.parts) result.parts = 1;
+    if (result.length < result.parts) result.parts = 1;
     return result;
   }
 
   [[nodiscard]] const Node& node(int i) const { return graph_.nodes[row(i)]; }
   [[nodiscard]] const Spec& spec(int id) const { return graph_.tensors.spec[row(id)]; }
 
-  template <typename F>
-  void each(const Node& node, const Cut& cut, const F& visit) const {
-    for (std::size_t i = 0; i < node.inputs.size(); ++i) visit(node.inputs[i], cut.input(i));
-    for (std::size_t i = 0; i < node.outputs.size(); ++i) visit(node.outputs[i], cut.output(i));
-  }
   [[nodiscard]] Weight weigh(const Node& node, const Cut& cut) const {
     Weight weight;
-    each(node, cut, [&](int id, Share share) {
+    each_operand(node, cut, [&](int id, Share share) {
       const auto bytes = static_cast<std::int64_t>(spec(id).bytes());
       (share == Share::rows  ? weight.rows
        : share == Share::sum ? weight.sums
@@ -111,17 +108,24 @@ class Finder {
     });
     return weight;
   }
+  /// The cuts along rows of the batch, or of a gradient.
   [[nodiscard]] std::vector<Cut> cuts(const Node& node) const {
-    if (node.op->cuts == nullptr) return {};
-    const auto inputs = graph_.specs(node.inputs), outputs = graph_.specs(node.outputs);
-    return node.op->cuts({inputs, outputs, node.attributes});
+    std::vector<Cut> cuts = cuts_of(graph_, node);
+    std::erase_if(cuts, [](const Cut& cut) {
+      const auto columns = [](const std::vector<Share>& shares) {
+        return std::ranges::count(shares, Share::columns) > 0;
+      };
+      const bool rows_come_out = std::ranges::count(cut.outputs, Share::rows) > 0;
+      return columns(cut.outputs) || (columns(cut.inputs) && !rows_come_out);
+    });
+    return cuts;
   }
   [[nodiscard]] std::int64_t length(const Node& node, const Cut& cut) const {
-    std::int64_t rows = 0;
-    each(node, cut, [&](int id, Share share) {
-      if (share == Share::rows) rows = spec(id).shape[0];
+    std::int64_t length = 0;
+    each_operand(node, cut, [&](int id, Share share) {
+      length = std::max(length, length_of(spec(id), share));
     });
-    return rows;
+    return length;
   }
 
   /// The smallest power of two with which one member's rows of the widest node stay in a cache.
@@ -157,19 +161,32 @@ class Finder {
   }
 
   bool begins(int i) {
-    if (members_ * chunks_ == 1 || node(i).op->view != nullptr) return false;
+    if (features_.cut[row(i)]) {
+      run_.length = length(node(i), *features_.cut[row(i)]);
+      run_.parts = members_;
+      return join(i, *features_.cut[row(i)]);
+    }
+    if (members_ * chunks_ == 1 || node(i).op->view != nullptr || features_.everywhere[row(i)] != 0)
+      return false;
     for (const Cut& cut : cuts(node(i))) {
       const Weight weight = weigh(node(i), cut);
       if (weight.rows + weight.whole < kWorthCutting) continue;
-      run_.rows = length(node(i), cut);
+      run_.length = length(node(i), cut);
       run_.parts = std::max(wanted(node(i), cut, weight), members_);
-      if (run_.rows >= run_.parts && run_.parts > 1 && fits(i, cut)) return join(i, cut);
+      if (run_.length >= run_.parts && run_.parts > 1 && fits(i, cut)) return join(i, cut);
     }
     run_ = {};
     return false;
   }
   void try_to_join(int j) {
     if (done_[row(j)]) return;
+    const auto& along_features = features_.cut[row(j)];
+    if (features_.cut[row(run_.nodes[0].node)] || along_features) {
+      if (features_.cut[row(run_.nodes[0].node)] && along_features && fits(j, *along_features))
+        join(j, *along_features);
+      return;
+    }
+    if (features_.everywhere[row(j)] != 0) return;
     const bool follows = reads_run(node(j));
     if (!follows && made_again(node(j)) && !serves_run(j)) return;
     for (const Cut& cut : cuts(node(j))) {
@@ -180,7 +197,7 @@ class Finder {
     }
   }
   [[nodiscard]] bool reads_run(const Node& node) const {
-    return std::ranges::any_of(node.inputs, [&](int id) { return in_run_[row(id)]; });
+    return std::ranges::any_of(node.inputs, [&](int id) { return in_run_[row(id)].has_value(); });
   }
   /// By recompute(), which would be in vain if it ran long before somebody wants it.
   [[nodiscard]] bool made_again(const Node& node) const {
@@ -194,26 +211,30 @@ class Finder {
     return false;
   }
   bool join(int i, const Cut& cut) {
-    run_.nodes.push_back({i, cut});
-    for (const int id : node(i).outputs) in_run_[row(id)] = true;
+    run_.nodes.push_back({i, cut, features_.everywhere[row(i)] != 0});
+    for (std::size_t k = 0; k < node(i).outputs.size(); ++k)
+      in_run_[row(node(i).outputs[k])] = cut.output(k);
     return true;
   }
 
-  /// Rows meet rows made in this run or before it; what is whole, or a sum, was made before it.
+  /// Rows or columns meet those made in this run or before it; what is whole, or a sum, was made
+  /// before it.
   [[nodiscard]] bool fits(int i, const Cut& cut) const {
     const Node& candidate = node(i);
     for (std::size_t k = 0; k < candidate.inputs.size(); ++k) {
-      if (cut.input(k) == Share::whole && in_run_[row(candidate.inputs[k])]) return false;
+      const auto& made = in_run_[row(candidate.inputs[k])];
+      if (made && *made != cut.input(k)) return false;
     }
-    bool same_rows = true;
-    each(candidate, cut, [&](int id, Share share) {
-      if (share == Share::rows)
-        same_rows = same_rows && spec(id).shape.rank() > 0 && spec(id).shape[0] == run_.rows;
+    bool same_length = true;
+    each_operand(candidate, cut, [&](int id, Share share) {
+      if (share == Share::rows || share == Share::columns)
+        same_length = same_length && length_of(spec(id), share) == run_.length;
     });
-    if (!same_rows || !std::ranges::all_of(before_[row(i)], [&](int earlier) {
-          return done_[row(earlier)] || follows_by_rows(candidate, earlier);
+    if (!same_length || !std::ranges::all_of(before_[row(i)], [&](int earlier) {
+          return done_[row(earlier)] || follows_in_part(candidate, cut, earlier);
         }))
       return false;
+    if (features_.cut[row(i)]) return true;
     const Weight weight = weigh(candidate, cut);
     if (weight.sums > 0 &&
         (candidate.op->adds == nullptr || weight.sums * run_.parts > weight.rows))
@@ -221,31 +242,50 @@ class Finder {
     const int wish = wanted(candidate, cut, weight);
     return wish == 0 || wish == run_.parts;
   }
-  /// Whether `earlier` is in the run and `candidate` needs only rows of its own part from it.
-  /// Otherwise it would be ordered after a node without reading its rows: an update must not
-  /// overtake another part's reader.
-  [[nodiscard]] bool follows_by_rows(const Node& candidate, int earlier) const {
+  /// Whether `earlier` is in the run and `candidate` needs only its own part of it: reads what the
+  /// part made, or changes what the part has read. An update must not overtake another part's
+  /// reader.
+  [[nodiscard]] bool follows_in_part(const Node& candidate, const Cut& cut, int earlier) const {
     const auto maker = std::ranges::find(run_.nodes, earlier, &CutNode::node);
     if (maker == run_.nodes.end()) return false;
-    bool reads = false;
+    bool follows = false;
     for (std::size_t k = 0; k < node(earlier).outputs.size(); ++k) {
       if (std::ranges::count(candidate.inputs, node(earlier).outputs[k]) == 0) continue;
-      if (maker->cut.output(k) != Share::rows) return false;
-      reads = true;
+      if (maker->cut.output(k) == Share::sum || maker->cut.output(k) == Share::whole) return false;
+      follows = true;
     }
-    return reads;
+    for (std::size_t k = 0; k < node(earlier).inputs.size(); ++k) {
+      for (std::size_t u = 0; u < row(candidate.op->updates); ++u) {
+        if (candidate.inputs[u] != node(earlier).inputs[k]) continue;
+        if (cut.input(u) == Share::whole || cut.input(u) != maker->cut.input(k)) return false;
+        follows = true;
+      }
+    }
+    return follows;
   }
 
   const Graph& graph_;
   int members_;
   int chunks_ = 1;
   std::vector<std::vector<int>> before_;
-  std::vector<bool> done_;    // node -> in a run that is found
-  std::vector<bool> in_run_;  // tensor -> made by the run that is being found
+  Features features_;
+  std::vector<bool> done_;                    // node -> in a run that is found
+  std::vector<std::optional<Share>> in_run_;  // tensor -> how the run that is being found makes it
   Run run_;
 };
 
 }  // namespace
+
+std::vector<Cut> cuts_of(const Graph& graph, const Node& node) {
+  if (node.op->cuts == nullptr) return {};
+  const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+  return node.op->cuts({inputs, outputs, node.attributes});
+}
+
+std::int64_t length_of(const Spec& spec, Share share) {
+  const int axis = share == Share::rows ? 0 : share == Share::columns ? 1 : Shape::kMaxRank;
+  return axis < spec.shape.rank() ? spec.shape[axis] : 0;
+}
 
 std::vector<Run> find_runs(const Graph& graph, const Split& settings) {
   return Finder(graph, settings).find();

@@ -5,24 +5,42 @@
 
 namespace poolgrad::passes {
 
+constexpr std::int64_t kWorthCutting = 64 << 10;  // bytes that a node touches
+constexpr std::int64_t kCache = 1 << 20;          // bytes that stay in a core's own cache
+
 struct CutNode {
   int node = 0;
   Cut cut{};
+  bool everywhere = false;  // each member does it for itself; where cut, adds up the sums
 };
 
 /// Nodes that are done part by part, or one node that is done whole (parts == 1).
 struct Run {
   std::vector<CutNode> nodes;
-  std::int64_t rows = 0;  // of axis 0, shared out among the parts
-  int parts = 1;          // a multiple of the members
+  std::int64_t length = 0;  // of the axis that is shared out among the parts
+  int parts = 1;            // a multiple of the members
 };
 
 /// Every node of the graph once, in an order that respects predecessors(): a later run may read
-/// what an earlier one made, and within a run parts only read rows of their own or what was made
-/// before it.
+/// what an earlier one made, and within a run parts only read rows or columns of their own or what
+/// was made before it.
 [[nodiscard]] std::vector<Run> find_runs(const Graph& graph, const Split& settings);
 
 /// split() with runs that are found already: every node of theirs once, others not at all.
 void split(Graph& graph, std::span<const Run> runs, int members);
+
+/// What the op offers at this node, best first; nothing where it can only be done whole.
+[[nodiscard]] std::vector<Cut> cuts_of(const Graph& graph, const Node& node);
+
+/// How many rows or columns there are to share out; 0 where the share is another, or the axis
+/// missing.
+[[nodiscard]] std::int64_t length_of(const Spec& spec, Share share);
+
+/// visit(tensor, share) for all inputs, then all outputs.
+template <typename F>
+void each_operand(const Node& node, const Cut& cut, const F& visit) {
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) visit(node.inputs[i], cut.input(i));
+  for (std::size_t i = 0; i < node.outputs.size(); ++i) visit(node.outputs[i], cut.output(i));
+}
 
 }  // namespace poolgrad::passes

@@ -64,6 +64,24 @@ TEST_CASE("order: readers of the old value come before its update, also through 
   (void)reader, (void)late, (void)updated;
 }
 
+TEST_CASE("order, phases: columns that lie between each other's rows do not meet") {
+  for (const std::int64_t second : {3, 4, 5}) {
+    CAPTURE(second);
+    Graph graph;
+    const Tensor w = graph.parameter({4, 8}, {}, "w");
+    (void)graph.add(kIncrement, {slice_columns(w, 0, 4)});
+    (void)relu(slice_columns(w, second, 8));
+    graph.nodes.back().member = 1;
+    CHECK((check_order(graph) == "") == (second >= 4));
+    CHECK(phases(graph, assign_storages(graph, true)).back() == (second >= 4 ? 0 : 1));
+  }
+  Graph graph;
+  const Tensor w = graph.parameter({4, 8}, {}, "w");
+  (void)graph.add(kIncrement, {slice_columns(w, 0, 4)});
+  (void)relu(slice(w, 1, 2));  // whole rows meet any columns
+  CHECK(check_order(graph) != "");
+}
+
 TEST_CASE("phases: members meet only where one writes what another touches") {
   Graph graph;
   const Tensor x = graph.input({{4, 4}}, "x"), y = relu(x);

@@ -12,15 +12,18 @@ namespace {
 /// alone.
 struct Machine {
   double team_seconds, waited_share, alone_seconds;
+  double stall_seconds = 0.0;  // that every hundredth run of the team takes more
 };
 
 /// Runs steps for `seconds`; answers which share of the time the team ran.
 double share_of_team(Pace& pace, double& now, const Machine& machine, double seconds) {
   double by_team = 0.0;
   const double begin = now;
+  int runs = 0;
   while (now < begin + seconds) {
     const bool team = pace.team(now);
-    const double took = team ? machine.team_seconds : machine.alone_seconds;
+    double took = team ? machine.team_seconds : machine.alone_seconds;
+    if (team && ++runs % 100 == 50) took += machine.stall_seconds;
     now += took;
     if (team) by_team += took;
     pace.note(now, took, team ? took * machine.waited_share : 0.0);
@@ -58,6 +61,17 @@ TEST_CASE("pace: a neighbour who holds a core is left alone, and the team comes 
     (void)share_of_team(pace, now, quiet, 4.0);
     CHECK(share_of_team(pace, now, quiet, 1.0) > 0.99);
   }
+}
+
+TEST_CASE("pace: a team that is fast but for rare long stops is slower than the caller alone") {
+  Pace pace;
+  double now = 0.0;
+  const Machine quiet{35e-6, 0.1, 65e-6}, busy{35e-6, 0.1, 65e-6, /*stall_seconds=*/13e-3};
+  (void)share_of_team(pace, now, quiet, 1.0);
+  (void)share_of_team(pace, now, busy, 1.0);
+  CHECK(share_of_team(pace, now, busy, 10.0) < 0.12);
+  (void)share_of_team(pace, now, quiet, 1.0);
+  CHECK(share_of_team(pace, now, quiet, 1.0) > 0.99);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "engine/autograd.h"
 #include "engine/liveness.h"
 #include "engine/ops.h"
+#include "engine/passes/features.h"
 #include "engine/passes/runs.h"
 
 namespace poolgrad {
@@ -152,6 +153,69 @@ TEST_CASE("runs: nodes that share rows are cut together, and every node is in on
 
   const auto whole = passes::find_runs(graph, {.members = 1, .chunks = 1});
   for (const passes::Run& run : whole) CHECK(run.parts == 1);
+}
+
+/// A training step of two layers, with updates that stand for SGD.
+struct TwoLayers {
+  static constexpr OpDef kUpdate{
+      .name = "update", .infer = same_as_first, .updates = 1, .cuts = elementwise<2>};
+  Graph graph;
+  Tensor hidden;
+
+  explicit TwoLayers(std::int64_t batch, std::int64_t width = 128, bool keep_hidden = false) {
+    const Tensor x = graph.input({{batch, 784}}, "x"),
+                 labels = graph.input({{batch}, DType::i64}, "labels"),
+                 one = graph.state({}, Init::constant(1.0F), "one", "settings");
+    const std::vector<Tensor> parameters{
+        graph.parameter({width, 784}, {}, "1.weight"), graph.parameter({width}, {}, "1.bias"),
+        graph.parameter({10, width}, {}, "2.weight"), graph.parameter({10}, {}, "2.bias")};
+    hidden = relu(linear(x, parameters[0], parameters[1]));
+    if (keep_hidden) graph.keep(hidden);
+    const Tensor loss = softmax_cross_entropy(linear(hidden, parameters[2], parameters[3]), labels);
+    passes::fuse(graph);
+    const std::vector<Tensor> grads = differentiate(loss, parameters, one);
+    std::vector<int> roots{loss.id};
+    for (std::size_t i = 0; i < grads.size(); ++i)
+      roots.push_back(graph.add(kUpdate, {parameters[i], grads[i]})[0].id);
+    passes::drop_dead(graph, roots);
+    passes::schedule(graph);
+  }
+  [[nodiscard]] bool by_features(int members) const {
+    const passes::Features found = passes::find_features(graph, members);
+    return std::ranges::any_of(found.cut, [](const auto& cut) { return cut.has_value(); });
+  }
+};
+
+TEST_CASE("features: each member keeps its rows of one weight and its columns of the next") {
+  TwoLayers net(32);
+  passes::split(net.graph, {.members = 2});
+  CHECK(check_order(net.graph) == "");
+  const Storages storages = assign_storages(net.graph, true);
+  CHECK(phases(net.graph, storages).back() == 1);  // they meet once, for the logits
+  for (const Tensor weight : net.graph.column("parameters")) {
+    if (weight.shape().rank() != 2) continue;
+    for (const Node& node : net.graph.nodes) {
+      for (const int id : node.inputs) {
+        const auto i = static_cast<std::size_t>(id);
+        if (node.op->view != nullptr ||
+            storages.of[i] != storages.of[static_cast<std::size_t>(weight.id)])
+          continue;
+        const std::ptrdiff_t of_second = weight.shape()[0] == 128 ? 64 * 784 * 4 : 64 * 4;
+        CHECK(storages.begin[i] == node.member * of_second);
+      }
+    }
+  }
+}
+
+TEST_CASE("features: not where the batch outweighs the weights, nor caches are too small") {
+  CHECK(TwoLayers(32).by_features(2));
+  CHECK(TwoLayers(128).by_features(4));
+  CHECK_FALSE(TwoLayers(512).by_features(2));
+  CHECK_FALSE(TwoLayers(32).by_features(1));
+  CHECK_FALSE(TwoLayers(32).by_features(16));            // 8 features each: less than a cache line
+  CHECK_FALSE(TwoLayers(32, 1024).by_features(2));       // 1.6 MB of weights each
+  CHECK_FALSE(TwoLayers(32, 16).by_features(2));         // not worth cutting
+  CHECK_FALSE(TwoLayers(32, 128, true).by_features(2));  // what is kept must be in one piece
 }
 
 TEST_CASE("schedule: updates run as soon as their gradient is final") {

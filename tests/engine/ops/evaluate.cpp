@@ -24,6 +24,33 @@ Value Value::rows(std::int64_t begin, std::int64_t end) const {
   return part;
 }
 
+Value Value::columns(std::int64_t begin, std::int64_t end) const {
+  Value part;
+  part.spec = spec;
+  part.spec.shape[1] = end - begin;
+  part.spec.pitch = spec.shape[1];
+  part.bytes = Buffer(part.spec.bytes());
+  std::memcpy(part.bytes.data(),
+              bytes.data() + static_cast<std::size_t>(begin) * size_of(spec.dtype),
+              part.spec.bytes());
+  return part;
+}
+
+void Value::put_rows(const Value& part, std::int64_t begin) {
+  const std::size_t row_bytes = spec.bytes() / static_cast<std::size_t>(spec.shape[0]);
+  std::memcpy(bytes.data() + static_cast<std::size_t>(begin) * row_bytes, part.bytes.data(),
+              part.spec.bytes());
+}
+
+void Value::put_columns(const Value& part, std::int64_t begin) {
+  const std::size_t size = size_of(spec.dtype);
+  for (std::int64_t row = 0; row < spec.shape[0]; ++row) {
+    std::memcpy(bytes.data() + static_cast<std::size_t>(row * spec.shape[1] + begin) * size,
+                part.bytes.data() + static_cast<std::size_t>(row * part.spec.strides()[0]) * size,
+                static_cast<std::size_t>(part.spec.shape[1]) * size);
+  }
+}
+
 bool Value::same_bits(const Value& other) const {
   return spec == other.spec && std::memcmp(bytes.data(), other.bytes.data(), spec.bytes()) == 0;
 }

@@ -47,6 +47,11 @@ struct Value {
   }
   /// Rows [begin, end) of axis 0.
   [[nodiscard]] Value rows(std::int64_t begin, std::int64_t end) const;
+  /// Columns [begin, end) of a matrix, as far apart as they were.
+  [[nodiscard]] Value columns(std::int64_t begin, std::int64_t end) const;
+  /// Puts rows or columns where they were, or would have been.
+  void put_rows(const Value& part, std::int64_t begin);
+  void put_columns(const Value& part, std::int64_t begin);
   [[nodiscard]] bool same_bits(const Value& other) const;
 };
 

@@ -73,12 +73,12 @@ struct Step {
 std::vector<Value> in_parts(const Node& node, const std::vector<Value>& inputs, const Cut& cut,
                             const std::vector<Spec>& outputs, std::int64_t parts, bool backwards) {
   std::int64_t length = 0;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (cut.input(i) == Share::rows) length = inputs[i].spec.shape[0];
-  }
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (cut.output(i) == Share::rows) length = outputs[i].shape[0];
-  }
+  const auto note_length = [&](const Spec& spec, Share share) {
+    if (share == Share::rows) length = spec.shape[0];
+    if (share == Share::columns) length = spec.shape[1];
+  };
+  for (std::size_t i = 0; i < inputs.size(); ++i) note_length(inputs[i].spec, cut.input(i));
+  for (std::size_t i = 0; i < outputs.size(); ++i) note_length(outputs[i], cut.output(i));
   std::vector<Value> whole, sums;
   for (const Spec& spec : outputs) whole.emplace_back(spec);
   for (std::int64_t step = 0; step < parts; ++step) {
@@ -86,8 +86,10 @@ std::vector<Value> in_parts(const Node& node, const std::vector<Value>& inputs, 
     const Rows rows{length * part / parts, length * (part + 1) / parts};
     std::vector<Value> given = sums;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      given.push_back(cut.input(i) == Share::rows ? inputs[i].rows(rows.begin, rows.end)
-                                                  : inputs[i]);
+      const Share share = cut.input(i);
+      given.push_back(share == Share::rows      ? inputs[i].rows(rows.begin, rows.end)
+                      : share == Share::columns ? inputs[i].columns(rows.begin, rows.end)
+                                                : inputs[i]);
     }
     const Attributes attributes =
         cut.part == nullptr ? node.attributes : cut.part(node.attributes, rows);
@@ -99,10 +101,9 @@ std::vector<Value> in_parts(const Node& node, const std::vector<Value>& inputs, 
         sums.push_back(made[i]);
         whole[i] = made[i];
       } else {
-        REQUIRE(cut.output(i) == Share::rows);
-        const std::size_t row_bytes = whole[i].spec.bytes() / static_cast<std::size_t>(length);
-        std::copy_n(made[i].bytes.data(), made[i].spec.bytes(),
-                    whole[i].bytes.data() + static_cast<std::size_t>(rows.begin) * row_bytes);
+        REQUIRE(cut.output(i) != Share::whole);
+        cut.output(i) == Share::rows ? whole[i].put_rows(made[i], rows.begin)
+                                     : whole[i].put_columns(made[i], rows.begin);
       }
     }
   }

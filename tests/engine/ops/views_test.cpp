@@ -1,6 +1,7 @@
 // Views: values, gradients and errors. That no bytes move is tested with liveness and programs.
 #include <doctest/doctest.h>
 
+#include "engine/liveness.h"
 #include "engine/ops.h"
 #include "tests/engine/gradient.h"
 #include "tests/engine/ops/evaluate.h"
@@ -38,6 +39,19 @@ TEST_CASE("views: join undoes slices, pack puts each part on 64 bytes") {
   CHECK(run[packed].as<float>()[16] == values[4]);
 }
 
+TEST_CASE("views: columns of a matrix lie as far apart as before, also those of columns") {
+  Graph graph;
+  const Tensor x = graph.input({{4, 6}}, "x");
+  const Tensor some = slice_columns(x, 1, 5), fewer = slice_columns(some, 1, 3);
+  CHECK(fewer.shape() == Shape{4, 2});
+  CHECK(fewer.spec().strides() == Shape{6, 1});
+  CHECK(fewer.spec().bytes() == (3 * 6 + 2) * sizeof(float));
+  const Storages storages = assign_storages(graph, false);
+  CHECK(storages.begin[static_cast<std::size_t>(fewer.id)] == 2 * sizeof(float));
+  CHECK(storages.of[static_cast<std::size_t>(fewer.id)] ==
+        storages.of[static_cast<std::size_t>(x.id)]);
+}
+
 TEST_CASE("views: gradients pass through reshape and after") {
   const auto build = [](std::span<const Tensor> x) {
     return after(reshape(flatten(x[0]), {6, 2}), {x[1]});
@@ -60,6 +74,12 @@ TEST_CASE("views: errors name shapes, rows and parts") {
   CHECK_THROWS_AS(slice(x, 2, 2), ShapeError);
   CHECK_THROWS_AS(slice(x, -1, 2), ShapeError);
   CHECK_THROWS_AS(slice(none, 0, 1), ShapeError);
+  CHECK_THROWS_WITH_AS(slice_columns(x, 2, 7),
+                       "slice_columns: columns [2, 7) are not in [4, 6]; take at least one column "
+                       "of a matrix",
+                       ShapeError);
+  CHECK_THROWS_AS(slice_columns(i, 0, 1), ShapeError);
+  CHECK_THROWS_AS(slice_columns(x, 3, 3), ShapeError);
   CHECK_THROWS_WITH_AS(join({x, y}),
                        "join: part [4, 5] of float32 does not go on [4, 6] of float32; parts "
                        "differ in axis 0 only",
