@@ -10,8 +10,10 @@ import sys
 import export
 import limits
 import machine
+import neighbour
 import peers
 import pool_vs_naive
+import steady
 import step_time
 
 BENCHES = {
@@ -19,6 +21,8 @@ BENCHES = {
     "step_time": step_time,
     "export": export,
     "limits": limits,
+    "steady": steady,
+    "neighbour": neighbour,
     "peers": peers,
 }
 

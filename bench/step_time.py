@@ -13,14 +13,25 @@ MIB = 2**20
 
 
 def add_arguments(group):
-    del group  # nothing of its own
+    group.add_argument(
+        "--scaling",
+        nargs="+",
+        metavar="MODEL",
+        help="these models at batch 16 to 2048 instead: time per image, and 1 thread against 2",
+    )
+
+
+def cells(options):
+    if options.scaling:
+        return [(model, 2**power) for model in options.scaling for power in range(4, 12)]
+    return CELLS
 
 
 def measure(options):
     """One row per cell, each from a process of its own."""
-    for model, batch in CELLS:
+    for model, batch in cells(options):
         for threads in options.threads:
-            for chunks in QUICK_CHUNKS if options.quick else CHUNKS:
+            for chunks in QUICK_CHUNKS if options.quick or options.scaling else CHUNKS:
                 if chunks > 1 and model != "cnn":
                     continue  # activations of an MLP fit any cache
                 print(
@@ -36,11 +47,49 @@ def measure(options):
 
 
 def table(rows):
+    batches = {(row["model"], row["batch"]) for row in rows}
+    return scaling(rows) if batches - set(CELLS) else details(rows)
+
+
+def scaling(rows):
+    """Time per image by batch; where there are 1 and 2 threads, how much the second one brings."""
+    lines = [
+        "## step_time, scaling\n",
+        "| model | batch | threads | step, µs | image, µs | 1 thread : this |",
+        "|---|---|---|---|---|---|",
+    ]
+    one = {(r["model"], r["batch"]): middle(r) for r in rows if r["threads"] == 1}
+    for row in rows:
+        base = one.get((row["model"], row["batch"]))
+        line = [
+            row["model"],
+            str(row["batch"]),
+            str(row["threads"]),
+            f"{middle(row):,.0f}" + ("" if row["quiet"] else " ~"),
+            f"{middle(row) / row['batch']:.2f}",
+            f"{base / middle(row):.2f}" if base else "",
+        ]
+        lines.append("| " + " | ".join(line) + " |")
+    return with_doubts(lines, rows)
+
+
+def middle(row):
+    return row["step_us_p10_p50_p90"][1]
+
+
+def with_doubts(lines, rows):
+    if any(not row["quiet"] for row in rows):
+        lines.append("\n~ fewer than 5 windows in which others used under 4 % of a core: a doubt.")
+    return "\n".join(lines)
+
+
+def details(rows):
     lines = [
         "## step_time\n",
-        "| model | batch | threads | chunks | step, µs: p50 (p10 to p90) | scratch, MiB | "
+        "| model | batch | threads | chunks | step, µs: p50 (p10 to p90) | from files, µs | "
+        "scratch, MiB | "
         "lower bound, MiB | nodes | phases | loss at step 20 | slowest ops, µs on one member |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         low, middle, high = row["step_us_p10_p50_p90"]
@@ -51,6 +100,7 @@ def table(rows):
             str(row["threads"]),
             str(row["chunks"] or "auto"),
             f"{middle:,.0f} ({low:,.0f} to {high:,.0f})" + ("" if row["quiet"] else " ~"),
+            "-" if row["from_files_us"] is None else f"{row['from_files_us']:,.0f}",
             f"{row['scratch_bytes'] / MIB:.2f}",
             f"{row['scratch_lower_bound_bytes'] / MIB:.2f}",
             str(row["steps"]),
@@ -59,6 +109,4 @@ def table(rows):
             ", ".join(slowest),
         ]
         lines.append("| " + " | ".join(line) + " |")
-    if any(not row["quiet"] for row in rows):
-        lines.append("\n~ fewer than 5 windows in which others used under 4 % of a core: a doubt.")
-    return "\n".join(lines)
+    return with_doubts(lines, rows)

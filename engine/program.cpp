@@ -259,6 +259,8 @@ void Program::lend(Tensor slot, const ArrayView& values) {
   state_->lend(slot.id, values);
 }
 
+std::size_t Program::sleeps() const { return state_->runner->sleeps(); }
+
 void Program::write(Tensor tensor, const ArrayView& values) {
   const ArrayView to = view(tensor);
   if (values.shape != to.shape)

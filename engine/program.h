@@ -46,6 +46,10 @@ class Program {
   /// Whether a team runs the entries, or the calling thread alone: at any time, with the same bits.
   void use_team(bool on);
 
+  /// How often a member of this team waited longer than it spins, which costs a system call or two.
+  /// All else in a run is done without any, once planned.
+  [[nodiscard]] std::size_t sleeps() const;
+
   /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError.
   void write(Tensor tensor, const ArrayView& values);
   /// The bytes of a persistent or kept tensor, alive as long as the view. Throws ExportError else.

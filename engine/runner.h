@@ -50,6 +50,8 @@ class Runner {
     if (team_ && team_->forked()) muster(true, team_->members(), adaptive_);
   }
 
+  [[nodiscard]] std::size_t sleeps() const { return team_ ? team_->sleeps() : 0; }
+
   /// Requested bytes alive at `source` now, and the most since reset_peak().
   [[nodiscard]] std::size_t peak_bytes() const { return peak_; }
   void reset_peak() { peak_ = live_.load(); }

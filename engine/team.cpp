@@ -28,11 +28,12 @@ void pause() {
 
 }  // namespace
 
-void Team::Turn::wait(int old) const {
+void Team::Turn::wait(int old) {
   for (int spin = 0; spin < kSpins; ++spin) {
     if (now() != old) return;
     pause();
   }
+  sleeps_.fetch_add(1, std::memory_order_relaxed);
   turn_.wait(old, std::memory_order_acquire);
 }
 

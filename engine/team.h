@@ -33,6 +33,8 @@ class Team {
   void meet();
 
   [[nodiscard]] int members() const { return members_; }
+  /// How often a member waited longer than it spins and so went to sleep, by a system call.
+  [[nodiscard]] std::size_t sleeps() const { return job_.sleeps() + met_.sleeps(); }
   /// Whether this process was forked off since the team was made.
   [[nodiscard]] bool forked() const;
 
@@ -41,11 +43,13 @@ class Team {
   class alignas(64) Turn {
    public:
     [[nodiscard]] int now() const { return turn_.load(std::memory_order_acquire); }
-    void wait(int old) const;
+    void wait(int old);
     void next();
+    [[nodiscard]] std::size_t sleeps() const { return sleeps_.load(std::memory_order_relaxed); }
 
    private:
     std::atomic<int> turn_ = 0;
+    std::atomic<std::size_t> sleeps_ = 0;
   };
 
   int members_;

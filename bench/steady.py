@@ -1,0 +1,87 @@
+"""What does a steady training step do besides computing: faults, switches, allocations, calls?
+
+System calls are those of a run of 2N steps less those of a run of N steps, counted by strace.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import machine
+from limits import CELLS
+
+STEPS = {"mlp_small": 2000, "mlp_big": 400, "cnn": 200, "resnet_small": 40}
+WAITING = {"futex", "sched_yield"}  # what waits that outlast the spin are made of
+
+
+def add_arguments(group):
+    del group  # nothing of its own
+
+
+def measure(options):
+    """One row per cell."""
+    for threads in options.threads:
+        for model, batch in CELLS:
+            print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
+            arguments = [model, batch, threads]
+            row = json.loads(run([], *arguments, STEPS[model]))
+            yield row | system_calls(arguments, STEPS[model] // 4)
+
+
+def run(before, *arguments):
+    command = [*before, machine.PROGRAMS / "steady", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: {' '.join(map(str, command))} failed")
+    return done.stdout
+
+
+def system_calls(arguments, steps):
+    """Those that are no waiting and those that are, in `steps` steps; null without strace."""
+    names = ("traced_steps", "system_calls", "waiting_calls", "system_call_names")
+    if shutil.which("strace") is None:
+        return dict.fromkeys(names)
+    once, twice = (counted(arguments, steps * times) for times in (1, 2))
+    more = {name: twice.get(name, 0) - once.get(name, 0) for name in twice}
+    others = {name: count for name, count in more.items() if name not in WAITING and count > 0}
+    waiting = sum(max(more.get(name, 0), 0) for name in WAITING)
+    return dict(zip(names, (steps, sum(others.values()), waiting, sorted(others)), strict=True))
+
+
+def counted(arguments, steps):
+    """Calls by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        summary = Path(folder) / "summary"
+        run(["strace", "-f", "-qq", "-c", "-U", "name,calls", "-o", summary], *arguments, steps)
+        lines = [line.split() for line in summary.read_text().splitlines()]
+    return {w[0]: int(w[1]) for w in lines if len(w) == 2 and w[1].isdigit() and w[0] != "total"}
+
+
+def table(rows):
+    lines = [
+        "## steady\n",
+        "| cell | threads | steps | page faults | switches: voluntary, forced | waits longer than "
+        "the spin | allocations: ours, libraries' per step | system calls in steps traced | of "
+        "waiting |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        calls = "no strace" if row["traced_steps"] is None else str(row["system_calls"])
+        if row["system_call_names"]:
+            calls += f" ({', '.join(row['system_call_names'])})"
+        line = [
+            f"{row['model']} b{row['batch']}",
+            str(row["threads"]),
+            str(row["steps"]),
+            str(row["minor_faults"] + row["major_faults"]),
+            f"{row['voluntary_switches']}, {row['involuntary_switches']}",
+            str(row["long_waits"]),
+            f"{row['allocations_ours']}, {row['allocations_library'] / row['steps']:.0f}",
+            f"{calls} in {row['traced_steps']}",
+            str(row["waiting_calls"]),
+        ]
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
