@@ -150,8 +150,7 @@ class Set {
         changed += bytes(id);
     }
     std::ranges::sort(wholes_);
-    const auto twice = std::ranges::unique(wholes_);
-    wholes_.erase(twice.begin(), twice.end());
+    wholes_.erase(std::unique(wholes_.begin(), wholes_.end()), wholes_.end());
     for (const int id : wholes_) exchanged += bytes(id);
     return kept >= kWorthCutting && kept <= members_ * kCache && exchanged < 2 * changed;
   }

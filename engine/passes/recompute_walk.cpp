@@ -155,7 +155,7 @@ void Walk::put_before(std::vector<Turn>& turns, int r) const {
       if (from >= 0 && (turn->before || cut.input(k) != Share::rows)) wanted[row(from)] = true;
     }
   }
-  std::ranges::stable_partition(turns, &Turn::before);
+  std::stable_partition(turns.begin(), turns.end(), [](const Turn& turn) { return turn.before; });
 }
 
 struct Walk::Making {
