@@ -42,6 +42,10 @@ std::string check_place(const Plan& plan, const Request& r, Index i, std::size_t
              ", which is no multiple of its alignment " + std::to_string(wanted);
     }
   }
+  if (r.at != kAnywhere && offset != r.at) {
+    return name(i) + " lies at offset " + std::to_string(offset) + ", not where it is fixed, at " +
+           std::to_string(r.at);
+  }
   if (r.bytes > plan.arena_bytes || offset > plan.arena_bytes - r.bytes) {
     return name(i) + " of " + std::to_string(r.bytes) + " bytes at offset " +
            std::to_string(offset) + " ends beyond the arena of " +

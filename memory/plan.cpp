@@ -1,211 +1,206 @@
-// The greedy planner: several orders, two fits, then rounds that let the item which did not fit go
-// earlier. Bound, orders and checker have files of their own.
+// The planner: what is tried in which order, and what is proved by it. How is in the files plan_*.
 #include "memory/plan.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
+#include "memory/plan_greedy.h"
 #include "memory/plan_items.h"
-#include "memory/plan_orders.h"
+#include "memory/plan_limits.h"
+#include "memory/plan_pack.h"
+#include "memory/plan_relation.h"
+#include "memory/plan_sweep.h"
 
 namespace poolgrad::memory {
 namespace {
 
-constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
+// More than these take too long for orders that cost O(n²), and for the search.
+constexpr std::size_t kMostGreedy = 16384;
+constexpr std::size_t kMostSearched = 4096;
+constexpr std::size_t kMostRelated = 1024;
 
-enum class Fit { lowest, best };
+bool are_intervals(std::span<const Item> items) {
+  return std::ranges::all_of(items, [&](const Item& item) {
+    return item.member >= 0 && item.member == items[0].member && item.alignment == 1 &&
+           item.at == kAnywhere;
+  });
+}
 
-/// Places items one by one, each where those placed before it leave room.
-class Packer {
+/// Makes one plan. Sizes in units of the plan's alignment.
+class Planner {
  public:
-  explicit Packer(std::span<const Item> items) : items_(items), offsets_(items.size()) {}
-
-  /// Places items in `order` below `capacity`. Answers how many fitted: all, or the place in the
-  /// order of the first that did not.
-  std::size_t run(const Order& order, Fit fit, std::size_t capacity) {
-    slots_.clear();
-    top_ = 0;
-    for (std::size_t k = 0; k < order.size(); ++k) {
-      const Item& item = items_[order[k]];
-      const std::size_t offset = find(item, fit);
-      if (offset > capacity || item.size > capacity - offset) return k;
-      put(order[k], offset);
-    }
-    return order.size();
-  }
-
-  [[nodiscard]] std::size_t top() const { return top_; }
-  [[nodiscard]] const std::vector<std::size_t>& offsets() const { return offsets_; }
-
- private:
-  /// A placed item, with all that a scan needs in one place.
-  struct Slot {
-    std::size_t begin = 0;
-    std::size_t end = 0;
-    int first = 0, last = 0, first_phase = 0, end_phase = 0, member = 0;
-  };
-
-  /// together(), without branches: the scan spends its time here.
-  static bool conflict(const Item& item, const Slot& slot) {
-    const bool steps = (item.first < slot.last) & (slot.first < item.end);
-    const bool phases = (item.first_phase < slot.end_phase) & (slot.first_phase < item.end_phase);
-    const bool one_clock = (item.member == slot.member) & (item.member >= 0);
-    return one_clock ? steps : phases;
-  }
-
-  /// Where `item` goes: the lowest gap that holds it, or the one it leaves least of, or the top.
-  [[nodiscard]] std::size_t find(const Item& item, Fit fit) const {
-    std::size_t free = 0;  // below it all is taken or too small
-    std::size_t best = 0;
-    std::size_t best_rest = kUnbounded;
-    for (const Slot& slot : slots_) {
-      if (!conflict(item, slot)) continue;
-      const std::size_t offset = aligned(free, item.alignment);
-      if (slot.begin >= offset && slot.begin - offset >= item.size) {
-        if (fit == Fit::lowest) return offset;
-        const std::size_t rest = slot.begin - offset - item.size;
-        if (rest < best_rest) {
-          best = offset;
-          best_rest = rest;
-        }
-      }
-      free = std::max(free, slot.end);
-    }
-    return best_rest < kUnbounded ? best : aligned(free, item.alignment);
-  }
-
-  void put(std::size_t index, std::size_t offset) {
-    const Item& item = items_[index];
-    offsets_[index] = offset;
-    top_ = std::max(top_, offset + item.size);
-    const auto above = std::ranges::upper_bound(slots_, offset, {}, &Slot::begin);
-    slots_.insert(above, {offset, offset + item.size, item.first, item.end, item.first_phase,
-                          item.end_phase, item.member});
-  }
-
-  std::span<const Item> items_;
-  std::vector<Slot> slots_;  // by offset
-  std::vector<std::size_t> offsets_;
-  std::size_t top_ = 0;
-};
-
-/// The search for one plan: keeps the best offsets and stops at the bound.
-class Search {
- public:
-  Search(std::span<const Item> items, std::size_t bound, int rounds)
-      : items_(items), bound_(bound), rounds_(rounds), orders_(items), packer_(items) {}
+  Planner(std::span<const Item> items, std::size_t bound, std::size_t goal,
+          const PlanOptions& options)
+      : items_(items),
+        proved_(bound),
+        goal_(std::max(bound, goal)),
+        limits_(options.nodes, options.seconds),
+        rounds_(options.rounds),
+        intervals_(are_intervals(items)) {}
 
   void run() {
-    greedy();
-    improve();
+    const bool fixed =
+        std::ranges::any_of(items_, [](const Item& item) { return item.at != kAnywhere; });
+    if (items_.size() > kMostGreedy / 4 && !fixed) {
+      Sweep swept = sweep(items_, goal_);
+      keep(std::move(swept.offsets), swept.top);
+      if (items_.size() > kMostGreedy) return;
+    }
+    Greedy greedy(items_, goal_, limits_);
+    greedy.place();
+    keep(greedy.offsets(), greedy.top());
+    if (done()) return;
+    if (intervals_) search(goal_, kQuick);
+    if (done() || proved_ > goal_) return narrow();
+    greedy.improve(rounds_ >= 0 ? rounds_ : Greedy::default_rounds(items_.size()));
+    keep(greedy.offsets(), greedy.top());
+    if (!done()) search(goal_, std::max(kQuick, limits_.left() / 2));
+    narrow();
   }
 
   [[nodiscard]] std::size_t top() const { return top_; }
+  [[nodiscard]] std::size_t proved() const { return proved_; }
   [[nodiscard]] const std::vector<std::size_t>& offsets() const { return offsets_; }
+  [[nodiscard]] const PlanLimits& limits() const { return limits_; }
 
  private:
-  // Beyond these numbers a further order or fit costs more time than it has been seen to be worth.
-  static constexpr std::size_t kBothFits = 4096;
-  static constexpr std::size_t kAllOrders = 8192;
-  static constexpr std::size_t kFewOrders = 4;
+  static constexpr std::int64_t kQuick = 4000;
 
-  [[nodiscard]] bool done() const { return top_ <= bound_; }
+  [[nodiscard]] bool done() const { return top_ <= goal_; }
 
-  /// Every order, lowest fit first.
-  void greedy() {
-    const std::size_t count = items_.size() <= kAllOrders ? Orders::count() : kFewOrders;
-    for (std::size_t i = 0; i < count && !done(); ++i) {
-      starts_.push_back(orders_.make(i));
-      attempt(starts_.back(), Fit::lowest, top_ - 1);
-    }
-    if (items_.size() > kBothFits) return;
-    for (const Order& order : starts_) {
-      if (done()) return;
-      attempt(order, Fit::best, top_ - 1);
+  void keep(std::vector<std::size_t> offsets, std::size_t top) {
+    if (top >= top_) return;
+    offsets_ = std::move(offsets);
+    top_ = top;
+  }
+
+  /// Halves what lies between what is proved and the plan, as long as trials are left.
+  void narrow() {
+    std::size_t low = std::max(goal_ + 1, proved_);
+    while (!done() && low < top_ && !limits_.spent()) {
+      const std::size_t middle = low + (top_ - 1 - low) / 2;
+      const std::size_t before = proved_;
+      search(middle, std::max(kQuick, limits_.left() / 4));
+      if (top_ > middle) low = std::max(middle + 1, proved_);
+      if (top_ > middle && proved_ == before && middle + 1 >= top_) break;
     }
   }
 
-  /// Aims at the bound; where that is not reached, halves the distance to it again and again.
-  void improve() {
-    if (!done()) aim(bound_, rounds_);
-    for (std::size_t low = bound_ + 1, halvings = 0; low < top_ && halvings < 6; ++halvings) {
-      const std::size_t capacity = low + (top_ - 1 - low) / 2;
-      if (!aim(capacity, rounds_ / 4)) low = capacity + 1;
-    }
+  /// Looks for a plan of `capacity` by exact search.
+  void search(std::size_t capacity, std::int64_t nodes) {
+    if (items_.size() > (intervals_ ? kMostSearched : kMostRelated) || limits_.spent()) return;
+    if (capacity > static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max() / 2)) return;
+    const Found found = intervals_ ? pack_intervals(capacity, nodes) : relate(capacity, nodes);
+    if (found == Found::nothing) proved_ = std::max(proved_, capacity + 1);
   }
 
-  /// Tries to get below `capacity` in `rounds` runs, from each start in turn: whoever does not fit
-  /// is moved to the front or to a random earlier place, and all are placed anew. A run ends at the
-  /// first item that does not fit, so most cost far less than a whole one.
-  bool aim(std::size_t capacity, int rounds) {
-    const int each = rounds / static_cast<int>(starts_.size());
-    for (Order order : starts_) {
-      for (int round = 0; round < each; ++round) {
-        const std::size_t failed = attempt(order, Fit::lowest, capacity);
-        if (failed == order.size()) return true;
-        if (failed == 0) return false;
-        const std::uint64_t draw = random();
-        const std::size_t to = draw % 2 == 0 ? 0 : draw / 2 % failed;
-        const auto begin = order.begin();
-        std::rotate(begin + static_cast<std::ptrdiff_t>(to),
-                    begin + static_cast<std::ptrdiff_t>(failed),
-                    begin + static_cast<std::ptrdiff_t>(failed) + 1);
-      }
-    }
-    return false;
+  Found pack_intervals(std::size_t capacity, std::int64_t nodes) {
+    std::vector<Piece> pieces;
+    for (const Item& item : items_)
+      pieces.push_back({item.first, item.end, static_cast<std::int64_t>(item.size)});
+    const Packing packing = pack(pieces, static_cast<std::int64_t>(capacity), nodes, limits_);
+    if (packing.found == Found::plan) take({packing.offsets.begin(), packing.offsets.end()});
+    return packing.found;
   }
 
-  std::size_t attempt(const Order& order, Fit fit, std::size_t capacity) {
-    const std::size_t placed = packer_.run(order, fit, capacity);
-    if (placed == order.size()) {
-      top_ = packer_.top();
-      offsets_ = packer_.offsets();
+  Found relate(std::size_t capacity, std::int64_t nodes) {
+    RelationSearch relation(items_, capacity);
+    for (std::int64_t turn = 500; nodes > 0 && !limits_.spent(); turn += turn / 2) {
+      const std::int64_t before = limits_.nodes();
+      const Found found = relation.run(std::min(turn, nodes), limits_);
+      nodes -= std::max<std::int64_t>(1, limits_.nodes() - before);
+      if (found == Found::plan) take(relation.offsets());
+      if (found != Found::limit) return found;
     }
-    return placed;
+    return Found::limit;
   }
 
-  /// A linear congruential generator's upper bits: the same draws on every machine.
-  std::uint64_t random() {
-    state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-    return state_ >> 33U;
+  void take(std::vector<std::size_t> offsets) {
+    std::size_t top = 0;
+    for (std::size_t i = 0; i < items_.size(); ++i)
+      top = std::max(top, offsets[i] + items_[i].size);
+    keep(std::move(offsets), top);
   }
 
   std::span<const Item> items_;
-  std::size_t bound_;
+  std::size_t proved_;  // no plan is smaller
+  std::size_t goal_;
+  PlanLimits limits_;
   int rounds_;
-  Orders orders_;
-  Packer packer_;
-  std::vector<Order> starts_;
-  std::size_t top_ = kUnbounded;  // of the best so far
+  bool intervals_;
   std::vector<std::size_t> offsets_;
-  std::uint64_t state_ = 1;
+  std::size_t top_ = std::numeric_limits<std::size_t>::max();
 };
 
-/// As many rounds as keep their cost, quadratic in the number of items, about the same.
-int default_rounds(std::size_t items) {
-  constexpr std::size_t kWork = std::size_t{1} << 27U;
-  return static_cast<int>(std::min<std::size_t>(8192, kWork / (items * items)));
+/// The end of the highest fixed item. Throws where two of them share bytes at one moment.
+std::size_t fixed_top(std::span<const Item> items) {
+  std::vector<const Item*> fixed;
+  for (const Item& item : items) {
+    if (item.at != kAnywhere) fixed.push_back(&item);
+  }
+  std::ranges::stable_sort(fixed, {}, [](const Item* item) { return item->at; });
+  std::size_t top = 0;
+  for (std::size_t i = 0; i < fixed.size(); ++i) {
+    const Item& low = *fixed[i];
+    top = std::max(top, low.at + low.size);
+    for (std::size_t k = i + 1; k < fixed.size() && fixed[k]->at < low.at + low.size; ++k) {
+      if (!conflict(low, *fixed[k])) continue;
+      throw std::invalid_argument(
+          "plan: requests " + std::to_string(std::min(low.request, fixed[k]->request)) + " and " +
+          std::to_string(std::max(low.request, fixed[k]->request)) +
+          " are fixed on common bytes but may be alive at one moment; move one");
+    }
+  }
+  return top;
+}
+
+Stop stop_of(const Plan& plan, std::size_t capacity, bool late) {
+  const bool asked = capacity > 0;
+  if (asked ? plan.arena_bytes <= capacity : plan.optimal()) return Stop::done;
+  if (asked && plan.proved_bytes > capacity) return Stop::proved;
+  return late ? Stop::time : Stop::nodes;
 }
 
 }  // namespace
 
+std::string_view to_string(Stop stop) {
+  switch (stop) {
+    case Stop::done:
+      return "done";
+    case Stop::proved:
+      return "proved";
+    case Stop::nodes:
+      return "nodes";
+    case Stop::time:
+      return "time";
+  }
+  return "";
+}
+
 Plan plan(std::span<const Request> requests, const PlanOptions& options) {
   const std::vector<Item> wanted = items(requests, options.alignment);
+  const std::size_t least = fixed_top(wanted);
   Bound bound = lower_bound(requests, options.alignment);
-  Plan result{.offsets = std::vector<std::size_t>(requests.size()),
-              .arena_bytes = 0,
-              .lower_bound_bytes = bound.bytes,
-              .witness = std::move(bound.witness)};
+  Plan result;
+  result.offsets.resize(requests.size());
+  result.lower_bound_bytes = result.proved_bytes = bound.bytes;
+  result.witness = std::move(bound.witness);
   if (wanted.empty()) return result;
 
-  const int rounds = options.rounds >= 0 ? options.rounds : default_rounds(wanted.size());
-  Search search(wanted, bound.bytes / options.alignment, rounds);
-  search.run();
-  result.arena_bytes = search.top() * options.alignment;
+  Planner planner(wanted, std::max(bound.bytes / options.alignment, least),
+                  options.capacity / options.alignment, options);
+  planner.run();
+  result.arena_bytes = planner.top() * options.alignment;
+  result.proved_bytes = planner.proved() * options.alignment;
+  result.nodes = planner.limits().nodes();
+  result.stop = stop_of(result, options.capacity, planner.limits().late());
   for (std::size_t i = 0; i < wanted.size(); ++i) {
-    result.offsets[wanted[i].request] = search.offsets()[i] * options.alignment;
+    result.offsets[wanted[i].request] = planner.offsets()[i] * options.alignment;
   }
   return result;
 }

@@ -1,10 +1,14 @@
 // Plans: where each request lies in one block, so that no two that may be alive at one moment share
-// a byte; how small any plan could be; and a checker that trusts neither. Exact search is not here.
+// a byte; how small any plan could be; and a checker that trusts neither. What plan() tries to get
+// there is in the files plan_*.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory/alignment.h"
@@ -12,6 +16,7 @@
 namespace poolgrad::memory {
 
 inline constexpr int kSeveral = -1;  // Request::member of bytes that several members touch
+inline constexpr std::size_t kAnywhere = std::numeric_limits<std::size_t>::max();  // Request::at
 
 /// Bytes that are alive in steps [first, end), half-open.
 ///
@@ -26,7 +31,8 @@ struct Request {
   int member = 0;
   int first_phase = 0;
   int end_phase = 1;
-  std::size_t alignment = 0;  // 0: the plan's. A smaller one than the plan's changes nothing
+  std::size_t alignment = 0;   // 0: the plan's. A smaller one than the plan's changes nothing
+  std::size_t at = kAnywhere;  // a fixed offset in bytes
 };
 
 /// Whether the request is alive at all.
@@ -62,28 +68,47 @@ struct Bound {
   Witness witness;
 };
 
+/// Why plan() went no further.
+enum class Stop {
+  done,    // no plan is smaller, or this one is within the capacity asked for
+  proved,  // no plan is within the capacity asked for
+  nodes,   // no trials left, or too many requests to search at all
+  time,    // no time left
+};
+[[nodiscard]] std::string_view to_string(Stop stop);
+
 struct Plan {
   std::vector<std::size_t> offsets;  // one per request; 0 for those never alive
   std::size_t arena_bytes = 0;
   std::size_t lower_bound_bytes = 0;
-  Witness witness;  // of the bound
+  Witness witness;               // of the bound
+  std::size_t proved_bytes = 0;  // no plan is smaller: the bound, or more where a search showed it
+  std::int64_t nodes = 0;        // trials of the searches
+  Stop stop = Stop::done;
 
   /// Proved: no plan is smaller. False means only that this one may not be the smallest.
-  [[nodiscard]] bool optimal() const { return arena_bytes == lower_bound_bytes; }
+  [[nodiscard]] bool optimal() const {
+    return arena_bytes == lower_bound_bytes || arena_bytes == proved_bytes;
+  }
 };
 
 struct PlanOptions {
   std::size_t alignment = kAlignment;  // of every offset and of the arena's size
-  int rounds = -1;  // of improvement; -1: as many as the number of requests allows
+  int rounds = -1;            // of improvement; -1: as many as the number of requests allows
+  std::size_t capacity = 0;   // stop at a plan within so many bytes; 0: at the smallest
+  std::int64_t nodes = 8000;  // trials of exact search, a few µs each; -1: any number
+  double seconds = 0;         // where the search is cut at the latest; 0: no clock
 };
 
-/// Places `requests` in one block: greedy in several orders, then rounds of improvement, until the
-/// plan equals the lower bound.
+/// Places `requests` in one block: greedy in several orders, then exact search at the lower bound
+/// (or the capacity) and rounds of improvement, then at capacities between the bound and the plan.
 ///
 /// Sizes are rounded up to the alignment. Deterministic: equal requests and options give equal
-/// plans on every machine. O(n²) per order in the number of requests.
+/// plans on every machine, unless the clock cuts the search. O(n²) in the number of requests up to
+/// 16384; more of them are placed in one sweep through time, in O(n log n), and not improved.
 /// Throws std::invalid_argument for a request that ends before it begins, a member below -1, an
-/// alignment that is no power of two, and sizes whose sum does not fit into std::size_t.
+/// alignment that is no power of two, sizes whose sum does not fit into std::size_t, and fixed
+/// offsets that are not aligned or in conflict.
 [[nodiscard]] Plan plan(std::span<const Request> requests, const PlanOptions& options = {});
 
 /// The bytes of the heaviest set of requests that may all be alive at one moment, sizes rounded up

@@ -9,6 +9,9 @@
 namespace poolgrad::memory {
 namespace {
 
+// Half of what there is: a sum of all sizes on top of it still fits.
+constexpr std::size_t kMostFixed = std::numeric_limits<std::size_t>::max() / 2;
+
 std::string name(std::size_t index) { return "plan: request " + std::to_string(index); }
 
 void check_times(const Request& r, std::size_t index) {
@@ -34,6 +37,19 @@ void check_alignment(std::size_t alignment, const std::string& whose) {
                               "; it must be a power of two");
 }
 
+void check_place(const Request& r, std::size_t index, std::size_t alignment) {
+  if (r.at % alignment != 0) {
+    throw std::invalid_argument(name(index) + " is fixed at offset " + std::to_string(r.at) +
+                                ", which is no multiple of its alignment " +
+                                std::to_string(alignment));
+  }
+  if (r.at > kMostFixed || r.bytes > kMostFixed - r.at) {
+    throw std::invalid_argument(name(index) + " of " + std::to_string(r.bytes) +
+                                " bytes is fixed at offset " + std::to_string(r.at) + ", beyond " +
+                                std::to_string(kMostFixed));
+  }
+}
+
 }  // namespace
 
 std::vector<Item> items(std::span<const Request> requests, std::size_t alignment) {
@@ -56,8 +72,13 @@ std::vector<Item> items(std::span<const Request> requests, std::size_t alignment
                                   "; ask for less");
     }
     left -= *bytes + padding;
+    std::size_t at = r.at;
+    if (at != kAnywhere) {
+      check_place(r, i, own);
+      at /= alignment;
+    }
     result.push_back({i, *bytes / alignment, own / alignment, r.first, r.end, r.first_phase,
-                      r.end_phase, r.member});
+                      r.end_phase, r.member, at});
   }
   return result;
 }

@@ -19,7 +19,14 @@ struct Item {
   int first_phase = 0;
   int end_phase = 0;
   int member = 0;
+  std::size_t at = kAnywhere;  // in units as well
 };
+
+/// Whether both may be alive at one moment.
+[[nodiscard]] constexpr bool conflict(const Item& a, const Item& b) {
+  if (a.member == b.member && a.member >= 0) return a.first < b.end && b.first < a.end;
+  return a.first_phase < b.end_phase && b.first_phase < a.end_phase;
+}
 
 /// The live requests in their order. Throws std::invalid_argument as plan() promises, so that sums
 /// of sizes, alignments included, can be taken without a further check.

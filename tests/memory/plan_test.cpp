@@ -5,7 +5,6 @@
 #include <chrono>
 #include <filesystem>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +13,7 @@
 
 #include "memory/plan_file.h"
 #include "tests/memory/random_requests.h"
+#include "tests/memory/smallest_arena.h"
 
 namespace poolgrad::memory {
 namespace {
@@ -26,36 +26,6 @@ void check_plan_of(const std::vector<Request>& requests, const PlanOptions& opti
   CHECK(result.lower_bound_bytes == lower_bound(requests, options.alignment).bytes);
   CHECK(result.lower_bound_bytes <= result.arena_bytes);
   CHECK(result.arena_bytes <= sum_bytes(requests, options.alignment));
-}
-
-/// The smallest arena there is. An optimal plan lets its requests sink, lowest first, until each
-/// rests on others or the bottom; so one of the orders with lowest fit makes it.
-std::size_t smallest_arena(const std::vector<Request>& requests) {
-  std::vector<std::size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::size_t smallest = kMost;
-  do {
-    std::vector<std::size_t> offsets(requests.size());
-    std::size_t top = 0;
-    for (std::size_t k = 0; k < order.size(); ++k) {
-      const Request& r = requests[order[k]];
-      std::size_t offset = 0;
-      for (bool moved = true; moved;) {
-        moved = false;
-        for (std::size_t p = 0; p < k; ++p) {
-          const Request& other = requests[order[p]];
-          const std::size_t at = offsets[order[p]];
-          if (!together(r, other) || offset + r.bytes <= at || at + other.bytes <= offset) continue;
-          offset = at + other.bytes;
-          moved = true;
-        }
-      }
-      offsets[order[k]] = offset;
-      if (alive(r)) top = std::max(top, offset + r.bytes);
-    }
-    smallest = std::min(smallest, top);
-  } while (std::next_permutation(order.begin(), order.end()));
-  return smallest;
 }
 
 TEST_CASE(
@@ -91,16 +61,14 @@ TEST_CASE("plan: between the bound and the plan lies the smallest arena, by brut
   int optimal = 0;
   for (unsigned seed = 0; seed < 300; ++seed) {
     CAPTURE(seed);
-    std::vector<Request> requests =
-        seed % 2 == 0 ? testing::random_intervals(seed, 6) : testing::random_team(seed, 6, 2);
-    for (Request& r : requests) r.bytes = r.bytes % 5;  // small numbers: many ways to fit
-    const Plan result = plan(requests, {.alignment = 1, .rounds = -1});
-    const std::size_t smallest = smallest_arena(requests);
+    const std::vector<Request> requests = testing::crowded_requests(seed);
+    const Plan result = plan(requests, {.alignment = 1, .rounds = -1, .nodes = 0});
+    const std::size_t smallest = testing::smallest_arena(requests);
     CHECK(result.lower_bound_bytes <= smallest);
     CHECK(smallest <= result.arena_bytes);
     optimal += result.arena_bytes == smallest ? 1 : 0;
   }
-  CHECK(optimal >= 297);  // greedy promises nothing, but this is what it does
+  CHECK(optimal >= 280);  // greedy promises nothing, but this is what it does
 }
 
 TEST_CASE("plan: real training steps are planned at the bound") {
@@ -129,7 +97,7 @@ TEST_CASE("plan: real training steps are planned at the bound") {
 TEST_CASE("plan: rounds of improvement reach what greedy alone misses") {
   const std::vector<Request> requests =
       read_plan(std::filesystem::path(POOLGRAD_TEST_DATA "/plans/lenet.lean.csv")).requests;
-  const Plan greedy = plan(requests, {.alignment = kAlignment, .rounds = 0});
+  const Plan greedy = plan(requests, {.alignment = kAlignment, .rounds = 0, .nodes = 0});
   CHECK(check(greedy, requests) == "");
   CHECK(!greedy.optimal());
   CHECK(plan(requests).optimal());
@@ -201,6 +169,8 @@ TEST_CASE("plan: refuses bad requests with the index, the values and the remedy"
          "plan: request 1 has member -2; members count from 0, and -1 means several");
   refuse({.bytes = 1, .first = 0, .end = 1, .alignment = 48},
          "plan: request 1 has alignment 48; it must be a power of two");
+  refuse({.bytes = 1, .first = 0, .end = 1, .at = 96},
+         "plan: request 1 is fixed at offset 96, which is no multiple of its alignment 64");
   refuse({.bytes = kMost - 64, .first = 0, .end = 1},
          "plan: request 1 of 18446744073709551551 bytes brings the sum of all sizes beyond "
          "18446744073709551615; ask for less");

@@ -1,0 +1,48 @@
+// Plan join: pieces that seem to belong together, as one. Internal to memory/.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "memory/plan_search.h"
+
+namespace poolgrad::memory {
+
+/// Pieces joined into larger ones that fit together without a gap: one behind the other where sizes
+/// are equal, one on top of the other where lives are equal, and the five that turn around one of
+/// them. A packing of the joined pieces is one of the pieces; the reverse need not hold, so that
+/// nothing is proved when they do not fit. Where bytes are scarce, equal sizes are seldom chance.
+class Joined {
+ public:
+  /// With `stack`, pieces of equal lives are also stacked when nothing else speaks for it; which
+  /// first is drawn from `seed`.
+  Joined(std::span<const Piece> pieces, bool stack, std::uint64_t seed);
+
+  [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
+
+  /// The offsets of the original pieces, given those of pieces().
+  [[nodiscard]] std::vector<std::int64_t> offsets(std::span<const std::int64_t> joined) const;
+
+ private:
+  using Index = std::size_t;
+  struct Part {
+    Index node = 0;
+    std::int64_t offset = 0;
+  };
+
+  bool join_rows();
+  bool join_supported_stacks();
+  bool join_wheels();
+  bool join_one_stack(std::uint64_t& state);
+  void join(Piece whole, std::vector<Part> parts);
+  void drop_joined();
+
+  std::size_t count_;                     // of the original pieces, the first nodes
+  std::vector<std::vector<Part>> nodes_;  // what each lies above; none for an original
+  std::vector<Piece> pieces_;
+  std::vector<Index> node_of_;  // per piece
+  std::vector<char> gone_;      // per piece: joined in this pass
+};
+
+}  // namespace poolgrad::memory
