@@ -55,10 +55,8 @@ void add_plan(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("plan", "Print what training would take, without data");
   auto flags = std::make_shared<Flags>();
   std::vector<CLI::Option*> of_models = add_plan_flags(*command, flags->plan);
-  of_models.push_back(
-      command
-          ->add_option("--svg", flags->svg, "draw the arena over one training step, or the sweep")
-          ->type_name("FILE.svg"));
+  command->add_option("--svg", flags->svg, "draw the arena over time, or the sweep")
+      ->type_name("FILE.svg");
   of_models.push_back(
       command
           ->add_option("--entry", flags->entry, "of the tables and the picture: train or evaluate")
@@ -76,6 +74,9 @@ void add_plan(CLI::App& app, int& exit_code) {
       "--memory-limit a plan that is larger is a failure that names the largest batch that fits.\n"
       "With --budget what the backward pass reads is computed again instead of kept, as far as\n"
       "needed: the same bits in less memory and more time. A budget of 1 asks for the smallest.\n"
+      "Buffers are alive in [lower, upper), half-open; the columns alignment and, for a team,\n"
+      "member,first_phase,end_phase are optional. With --capacity the exit code is 3 when no plan\n"
+      "is within it and 4 when none was found in time; the best one is written in every case.\n"
       "\n"
       "Examples:\n"
       "  poolgrad plan --model cnn --batch 128 --threads 1\n"
@@ -83,10 +84,11 @@ void add_plan(CLI::App& app, int& exit_code) {
       "  poolgrad plan --model resnet --blocks 3 --batch 128 --budget 64MiB\n"
       "  poolgrad plan --model resnet --max-batch 512MiB\n"
       "  poolgrad plan --model cnn --sweep batch=1..1024 --svg sweep.svg\n"
-      "  poolgrad plan --input buffers.csv --json");
+      "  poolgrad plan --input buffers.csv --output offsets.csv --capacity 64MiB");
   command->callback([flags, &exit_code] {
-    exit_code = flags->requests.input.empty() ? plan_model(*flags)
-                                              : plan_requests(flags->requests, flags->json);
+    exit_code = flags->requests.input.empty()
+                    ? plan_model(*flags)
+                    : plan_requests(flags->requests, flags->svg, flags->json);
   });
 }
 

@@ -69,7 +69,7 @@ class Planner {
   [[nodiscard]] const PlanLimits& limits() const { return limits_; }
 
  private:
-  static constexpr std::int64_t kQuick = 4000;
+  static constexpr std::int64_t kQuick = 2000;
 
   [[nodiscard]] bool done() const { return top_ <= goal_; }
 

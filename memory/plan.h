@@ -96,7 +96,7 @@ struct PlanOptions {
   std::size_t alignment = kAlignment;  // of every offset and of the arena's size
   int rounds = -1;            // of improvement; -1: as many as the number of requests allows
   std::size_t capacity = 0;   // stop at a plan within so many bytes; 0: at the smallest
-  std::int64_t nodes = 8000;  // trials of exact search, a few µs each; -1: any number
+  std::int64_t nodes = 4000;  // trials of exact search, a few µs each; -1: any number
   double seconds = 0;         // where the search is cut at the latest; 0: no clock
 };
 

@@ -238,10 +238,44 @@ def test_plan_reaches_the_lower_bound_with_one_thread():
 )
 def test_plan_of_buffers_in_a_file(file):
     (plan,) = lines("plan", "--input", file, "--json")
-    assert set(plan) == {"buffers", "lower_bound_bytes", "arena_bytes", "optimal", "ms"}
+    assert list(plan) == [
+        "buffers", "lower_bound_bytes", "witness", "arena_bytes", "optimal", "ms", "nodes",
+    ]  # fmt: skip
     assert plan["buffers"] == len(file.read_text().splitlines()) - 1
-    assert plan["optimal"] == (plan["arena_bytes"] == plan["lower_bound_bytes"])
-    assert plan["arena_bytes"] <= 1.05 * plan["lower_bound_bytes"]
+    assert plan["optimal"]
+    assert plan["arena_bytes"] == plan["lower_bound_bytes"]
+
+
+def test_plan_of_buffers_is_written_and_drawn(tmp_path):
+    import xml.dom.minidom
+
+    output, svg = tmp_path / "offsets.csv", tmp_path / "arena.svg"
+    file = ROOT / "tests/data/plans/lenet.csv"
+    (plan,) = lines("plan", "--input", file, "--output", output, "--svg", svg, "--json")
+    header, *rows = output.read_text().splitlines()
+    assert header == "id,lower,upper,size,offset"
+    ends = [int(row.split(",")[4]) + int(row.split(",")[3]) for row in rows]
+    assert plan["arena_bytes"] - 64 < max(ends) <= plan["arena_bytes"]
+    assert xml.dom.minidom.parse(str(svg)).documentElement.tagName == "svg"
+
+
+def test_plan_within_a_capacity(tmp_path):
+    file = tmp_path / "buffers.csv"
+    file.write_text("id,lower,upper,size\na,0,2,100\nb,1,3,100\nc,2,4,28\n")
+    output = tmp_path / "offsets.csv"
+    for flags, code in (
+        (["--capacity", 256], 0),
+        (["--capacity", 255], 3),
+        (["--capacity", 200, "--align", 1], 0),
+        (["--capacity", 199, "--align", 1], 3),
+    ):
+        output.unlink(missing_ok=True)
+        result = run("plan", "--input", file, "--output", output, "--json", *flags)
+        assert result.returncode == code
+        assert len(output.read_text().splitlines()) == 4
+    assert run("plan", "--input", file, "--align", 48).returncode == 2
+    assert run("plan", "--input", file, "--timeout", 0).returncode == 2
+    assert run("plan", "--model", "mlp", "--capacity", 1).returncode == 2
 
 
 def test_plan_draws_a_picture(tmp_path):
