@@ -347,9 +347,10 @@ def test_the_smallest_arena_is_that_of_its_setting():
         *("--threads", best["threads"], "--chunks", best["chunks"]),
     )
     assert plan["arena_bytes"] == best["peak_bytes"]
-    assert "the smallest arena that trains batch 32" in run(
-        "plan", "--model", "cnn", "--batch", 32, "--smallest"
-    ).stdout
+    assert (
+        "the smallest arena that trains batch 32"
+        in run("plan", "--model", "cnn", "--batch", 32, "--smallest").stdout
+    )
 
 
 # ---- weights
