@@ -1,5 +1,5 @@
 // conv2d: images channels-last, weights dense [o, i, kh, kw] as they are exported. Kernels are in
-// conv2d_onednn.cpp and conv2d_unfolded.cpp.
+// conv2d_winograd.cpp, conv2d_onednn.cpp and conv2d_unfolded.cpp.
 #include "engine/ops/conv2d.h"
 
 #include "engine/ops/check.h"
@@ -59,8 +59,9 @@ std::vector<Spec> conv2d_infer(const Site& site) {
 Kernel conv2d_cpu(const Site& site) {
   const Problem p{site.attributes.as<Conv2d>(), site.inputs[0], site.inputs[1], site.outputs[0],
                   site.inputs.size() == 3};
-  auto kernel = forward_onednn(p);
-  return kernel ? *kernel : forward_unfolded(p);
+  if (auto tiles = forward_winograd(p)) return *tiles;
+  if (auto plain = forward_onednn(p)) return *plain;
+  return forward_unfolded(p);
 }
 
 // ---- gradients
@@ -75,8 +76,9 @@ struct Gradient {
 Kernel conv2d_data_cpu(const Site& site) {
   const Problem p{site.attributes.as<Gradient>().conv, site.outputs[0], site.inputs[1],
                   site.inputs[0]};
-  auto kernel = data_onednn(p);
-  return kernel ? *kernel : data_unfolded(p);
+  if (auto tiles = data_winograd(p)) return *tiles;
+  if (auto plain = data_onednn(p)) return *plain;
+  return data_unfolded(p);
 }
 
 /// Each weight meets each position of an output image once. y or its gradient, the weight or its.

@@ -1,5 +1,5 @@
-// The kernels of conv2d, twice: by oneDNN, and by products of unfolded images. conv2d.cpp has the
-// definitions and chooses.
+// The kernels of conv2d, three times: by Winograd's tiles, by oneDNN, and by products of unfolded
+// images. conv2d.cpp has the definitions and chooses.
 #pragma once
 
 #include "engine/ops.h"
@@ -24,6 +24,11 @@ struct Problem {
 Kernel forward_unfolded(const Problem& problem);
 Kernel data_unfolded(const Problem& problem);
 Kernel weights_unfolded(const Problem& problem, bool add);
+
+/// Nothing where tiles do not fit or would not pay.
+std::optional<Kernel> forward_winograd(const Problem& problem);
+std::optional<Kernel> data_winograd(const Problem& problem);
+std::optional<Kernel> weights_winograd(const Problem& problem, bool add);
 
 /// Nothing where this build has no oneDNN, or oneDNN its reference implementation only.
 std::optional<Kernel> forward_onednn(const Problem& problem);
