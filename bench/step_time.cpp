@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kWindows = 9, kMostWindows = 27;
 constexpr std::size_t kEnough = 5;  // quiet windows; with fewer, all count
 constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
+constexpr double kLeadInSeconds = 0.5;  // longer than a team that was disturbed stays away (pace.h)
 constexpr int kLossStep = 20;
 
 /// Windows in ascending order of time: the quiet ones where there are five, else all of them.
@@ -46,7 +47,7 @@ std::vector<std::vector<bench::Window>> windows(const std::vector<bench::Trainin
     bool disturbed = false;
     for (std::size_t i = 0; i < trainings.size(); ++i) {
       if (trainings.size() > 1)  // a team that slept while others ran finds its pace again
-        (void)bench::window(*trainings[i], kWindowSeconds / 2);
+        (void)bench::window(*trainings[i], kLeadInSeconds);
       all[i].push_back(bench::window(*trainings[i], kWindowSeconds));
       disturbed = disturbed || all[i].back().foreign_cpu >= kQuiet;
     }
