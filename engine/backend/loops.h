@@ -33,6 +33,11 @@ void add(const float* a, const float* b, float* y, std::int64_t count);
 /// y [rows, columns] += bias [columns], which may be null; then max(y, 0) with `relu`.
 void bias_relu(const float* bias, bool relu, float* y, std::int64_t rows, std::int64_t columns);
 
+/// y [rows, columns] = x [columns, rows] turned, plus bias [columns], which may be null; then
+/// max(y, 0) with `relu`.
+void turn(const float* x, const float* bias, bool relu, float* y, std::int64_t rows,
+          std::int64_t columns);
+
 /// sum [columns] = or, with `add`, += the rows of x [rows, columns], which lie `stride` values
 /// apart. Sums of 64 rows are added up, so that the error grows with rows / 64.
 void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, std::int64_t stride,

@@ -17,9 +17,11 @@ struct Size {
 };
 std::string to_string(const Size& size) { return text(size.m, " x ", size.n, " x ", size.k); }
 
-// Vectors, odd sizes, and products large enough for oneDNN and for several blocks of Eigen.
-const std::vector<Size> kSizes{{1, 1, 1},    {1, 7, 3},     {5, 1, 9},      {3, 4, 5},
-                               {17, 33, 29}, {64, 10, 128}, {130, 70, 300}, {300, 260, 520}};
+// Vectors, odd sizes, and products large enough for oneDNN, also turned, and for several blocks of
+// Eigen.
+const std::vector<Size> kSizes{{1, 1, 1},      {1, 7, 3},    {5, 1, 9},
+                               {3, 4, 5},      {17, 33, 29}, {64, 10, 128},
+                               {130, 70, 300}, {23, 77, 91}, {300, 260, 520}};
 
 Value expected(const Value& left, const Value& right, bool transpose, const Value* bias) {
   const std::int64_t m = left.spec.shape[0], k = left.spec.shape[1];
