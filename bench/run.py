@@ -11,8 +11,10 @@ import export
 import limits
 import machine
 import neighbour
+import passes
 import peers
 import pool_vs_naive
+import start_up
 import steady
 import step_time
 
@@ -23,6 +25,8 @@ BENCHES = {
     "limits": limits,
     "steady": steady,
     "neighbour": neighbour,
+    "passes": passes,
+    "start_up": start_up,
     "peers": peers,
 }
 
