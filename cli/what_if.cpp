@@ -144,21 +144,38 @@ int print_sweep(const std::string& typed, const Question& question) {
 
 // ---- the smallest arena
 
+void print_setting(const char* how, std::size_t bytes, const Options& options) {
+  std::cout << std::left << std::setw(27) << how << std::right << std::setw(10)
+            << human_bytes(bytes) << "  " << bytes << " bytes, --threads " << options.threads
+            << " --chunks " << (options.chunks == 0 ? "auto" : text(options.chunks)) << "\n";
+}
+
 int print_smallest(const Question& question) {
   const train::TaskSpec& spec = question.spec;
   const std::vector<train::Setting> settings = train::settings_by_peak(spec, question.options);
-  for (const train::Setting& setting : settings) {
-    if (!question.json) continue;
-    Json line{{"event", "setting"}, {"threads", setting.threads}, {"chunks", setting.chunks}};
-    line.update(json_of(setting.needs));
-    print_line(std::cout, line);
+  Options best = question.options;
+  best.threads = settings.front().threads;
+  best.chunks = settings.front().chunks;
+  const std::size_t again = train::smallest_budget(spec, question.options);
+  const std::size_t both = train::smallest_budget(spec, best);
+  if (question.json) {
+    for (const train::Setting& setting : settings) {
+      Json line{{"event", "setting"}, {"threads", setting.threads}, {"chunks", setting.chunks}};
+      line.update(json_of(setting.needs));
+      print_line(std::cout, line);
+    }
+    print_line(std::cout, {{"event", "smallest_budget"},
+                           {"budget_bytes", again},
+                           {"best_setting_budget_bytes", both}});
+    return kSuccess;
   }
-  if (question.json) return kSuccess;
-  const train::Setting& best = settings.front();
-  std::cout << "the smallest arena that trains batch " << spec.batch << ": "
-            << human_bytes(best.needs.peak_bytes) << " (" << best.needs.peak_bytes
-            << " bytes), with --threads " << best.threads << " --chunks " << best.chunks << "\n\n"
-            << "threads  chunks        arena  lower bound\n";
+  std::cout << "the smallest arena that trains batch " << spec.batch << "\n";
+  print_setting("as it is", train::needs(spec, question.options, spec.batch).peak_bytes,
+                question.options);
+  print_setting("by chunks", settings.front().needs.peak_bytes, best);
+  print_setting("by --budget, the same bits", again, question.options);
+  print_setting("by both", both, best);
+  std::cout << "\nthreads  chunks        arena  lower bound\n";
   for (const train::Setting& setting : settings) {
     std::cout << std::setw(7) << setting.threads << std::setw(8) << setting.chunks << std::setw(13)
               << human_bytes(setting.needs.peak_bytes) << std::setw(13)
@@ -176,8 +193,8 @@ std::vector<CLI::Option*> add_what_if_flags(CLI::App& command, WhatIfFlags& flag
   CLI::Option* sweep = command.add_option("--sweep", flags.sweep,
                                           "one row per batch: powers of two, or multiples of STEP");
   sweep->type_name("batch=A..B[:STEP]");
-  CLI::Option* smallest = command.add_flag("--smallest", flags.smallest,
-                                           "find the chunks with which the arena is smallest");
+  CLI::Option* smallest = command.add_flag(
+      "--smallest", flags.smallest, "find the smallest arena that trains, by chunks and by budget");
   most->excludes(sweep)->excludes(smallest);
   sweep->excludes(smallest);
   return {most, sweep, smallest};

@@ -276,7 +276,7 @@ std::string megabytes(std::size_t bytes) {
 }
 
 [[noreturn]] void refuse_budget(std::size_t budget, std::size_t smallest) {
-  throw MemoryError(text("compile: a budget of ", budget, " bytes (", megabytes(budget),
+  throw BudgetError(smallest, text("compile: a budget of ", budget, " bytes (", megabytes(budget),
                          ") is below the smallest that is feasible, ", smallest, " bytes (",
                          megabytes(smallest), "); raise it or take a smaller batch"));
 }

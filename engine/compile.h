@@ -115,6 +115,13 @@ struct Blueprint {
   [[nodiscard]] std::size_t column_bytes(std::string_view column) const;
 };
 
+/// A budget that nothing fits into, whatever is computed again. `smallest_bytes` is feasible.
+struct BudgetError : MemoryError {
+  BudgetError(std::size_t smallest, std::string what)
+      : MemoryError(std::move(what)), smallest_bytes(smallest) {}
+  std::size_t smallest_bytes;
+};
+
 /// Throws ShapeError for an impossible order, DeviceError for an op without a kernel on the device,
 /// ArgumentError for settings out of range, MemoryError for an arena above the limit and for a
 /// budget below the smallest that is feasible, which it names.

@@ -169,4 +169,14 @@ std::vector<Setting> settings_by_peak(const TaskSpec& spec, const poolgrad::Opti
   return result;
 }
 
+std::size_t smallest_budget(const TaskSpec& spec, const poolgrad::Options& options) {
+  poolgrad::Options least = options;
+  least.budget_bytes = 1;
+  try {
+    return drafted(spec, least, spec.batch).predicted_peak_bytes();
+  } catch (const BudgetError& error) {
+    return error.smallest_bytes;
+  }
+}
+
 }  // namespace poolgrad::train

@@ -30,7 +30,7 @@ struct Needs {
 /// The largest batch whose peak is at most a limit.
 ///
 /// More samples mostly take more bytes, but not always: where a batch is taken in more chunks, or
-/// cut elsewhere, the peak drops, for the cnn from 37 to 14 MiB between 491 and 493. So "largest"
+/// cut elsewhere, the peak drops, for the cnn from 35 to 14 MiB between 491 and 493. So "largest"
 /// is said exactly: `batch` fits, and none of the larger ones up to `checked` does. Between two
 /// batches whose programs have the same slots with the same lifetimes each slot only grows, and the
 /// lower bound with it; where lifetimes differ, the search goes down to the batch at which they
@@ -54,5 +54,9 @@ struct Setting {
 /// each has a sample; smallest peak first.
 [[nodiscard]] std::vector<Setting> settings_by_peak(const TaskSpec& spec,
                                                     const poolgrad::Options& options);
+
+/// The smallest Options::budget_bytes with which `spec` trains, all else as in `options`: what the
+/// backward pass reads is computed again as far as that helps.
+[[nodiscard]] std::size_t smallest_budget(const TaskSpec& spec, const poolgrad::Options& options);
 
 }  // namespace poolgrad::train

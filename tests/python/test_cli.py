@@ -339,7 +339,7 @@ def test_a_sweep_has_a_row_for_each_batch_as_plan_gives_it(tmp_path):
 
 
 def test_the_smallest_arena_is_that_of_its_setting():
-    settings = lines("plan", "--model", "cnn", "--batch", 32, "--smallest", "--json")
+    *settings, budget = lines("plan", "--model", "cnn", "--batch", 32, "--smallest", "--json")
     best = settings[0]
     assert best["peak_bytes"] == min(row["peak_bytes"] for row in settings)
     (plan,) = lines(
@@ -347,6 +347,7 @@ def test_the_smallest_arena_is_that_of_its_setting():
         *("--threads", best["threads"], "--chunks", best["chunks"]),
     )
     assert plan["arena_bytes"] == best["peak_bytes"]
+    assert budget["best_setting_budget_bytes"] <= best["peak_bytes"]
     assert (
         "the smallest arena that trains batch 32"
         in run("plan", "--model", "cnn", "--batch", 32, "--smallest").stdout

@@ -107,6 +107,14 @@ TEST_CASE("what if: settings come smallest first, each with what it takes") {
   }
 }
 
+TEST_CASE("what if: the smallest budget is feasible, and one byte less is not") {
+  Options options{.chunks = 1};
+  options.budget_bytes = smallest_budget(spec(convolution_model), options);
+  CHECK(peak(spec(convolution_model), options, 64) <= options.budget_bytes);
+  --options.budget_bytes;
+  CHECK_THROWS_AS((void)peak(spec(convolution_model), options, 64), BudgetError);
+}
+
 TEST_CASE("what if: a draft that was not placed has the bounds and cannot run") {
   const Task task = make_task(spec(linear_model));
   const Blueprint placed = draft(*task.graph, task.entries);
