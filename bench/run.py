@@ -13,6 +13,7 @@ import machine
 import neighbour
 import passes
 import peers
+import planning
 import pool_vs_naive
 import start_up
 import steady
@@ -23,6 +24,7 @@ BENCHES = {
     "step_time": step_time,
     "export": export,
     "limits": limits,
+    "planning": planning,
     "steady": steady,
     "neighbour": neighbour,
     "passes": passes,

@@ -25,6 +25,7 @@ void bind_models(nb::module_& module);
 void bind_optimizers(nb::module_& module);
 void bind_profile(nb::module_& module);
 void bind_step(nb::module_& module);
+void bind_plan_requests(nb::module_& module);
 
 /// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer or with
 /// __dlpack__. `name` begins the message: a TypeError for objects of another kind, ExportError

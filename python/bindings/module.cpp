@@ -30,6 +30,7 @@ NB_MODULE(_poolgrad, module) {
   bind_optimizers(module);
   bind_profile(module);
   bind_step(module);
+  bind_plan_requests(module);
 }
 
 }  // namespace poolgrad::python

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import overload
 
 from . import _poolgrad, nn, optim
+from ._plan_requests import RequestPlan, plan_requests
 
 
 def compile(
@@ -50,6 +52,7 @@ def compile(
     return step
 
 
+@overload
 def plan(
     model: nn.Module,
     *,
@@ -61,8 +64,41 @@ def plan(
     memory_limit: int | None = None,
     budget: int | None = None,
     keep_gradients: bool = False,
-) -> _poolgrad.Plan:
-    """The plan of a first compile() with these arguments: arithmetic only, no arena is taken."""
+) -> _poolgrad.Plan: ...
+@overload
+def plan(
+    requests: Sequence | Mapping,
+    *,
+    alignment: int = 64,
+    capacity: int | None = None,
+    nodes: int | None = None,
+    seconds: float | None = None,
+) -> RequestPlan: ...
+
+
+def plan(subject, **settings):
+    """The plan of a model's training step, or of any requests. Arithmetic only: takes no arena.
+
+    Of a model, with the arguments of compile(): the plan of a first compile() with them.
+
+    Of requests: places them in one block, so that no two that are alive at once share a byte. They
+    are a list of (lower, upper, size), alive in [lower, upper), or of dicts, or a dict of columns
+    (NumPy arrays, too); they may also have alignment, member, first_phase, end_phase and at, a
+    fixed offset.
+    alignment: of every offset and of the arena's size, in bytes.
+    capacity: in bytes; stop at a plan within it, or when it is proved that there is none.
+    nodes: trials of exact search; 4000 when neither this nor seconds is given.
+    seconds: where the search is cut; the best plan found so far is the answer.
+    """
+    if isinstance(subject, Mapping | list | tuple):
+        return plan_requests(subject, **settings)
+    return _plan_model(subject, **settings)
+
+
+def _plan_model(
+    model, *, optimizer, batch, loss=None, threads=None, memory="planned", memory_limit=None,
+    budget=None, keep_gradients=False,
+):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(

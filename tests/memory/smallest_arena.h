@@ -44,7 +44,7 @@ inline std::vector<Request> crowded_requests(unsigned seed) {
   const auto below = [&random](std::size_t n) { return random() % n; };
   const int steps = 8 + static_cast<int>(below(6));
   std::vector<Request> requests;
-  std::size_t free = 6 + below(7);
+  std::size_t free = 5 + below(4);
   for (int step = 0; step < steps; ++step) {
     for (Request& r : requests) {
       if (r.end <= step || below(4) != 0) continue;
