@@ -14,10 +14,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "bench/requests/cut_rectangle.h"
+#include "bench/requests/random_requests.h"
+#include "bench/requests/smallest_arena.h"
 #include "memory/plan.h"
-#include "tests/memory/cut_rectangle.h"
-#include "tests/memory/random_requests.h"
-#include "tests/memory/smallest_arena.h"
 
 using namespace poolgrad::memory;
 using Json = nlohmann::ordered_json;

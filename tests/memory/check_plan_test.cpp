@@ -5,8 +5,8 @@
 
 #include <doctest/doctest.h>
 
+#include "bench/requests/random_requests.h"
 #include "memory/plan.h"
-#include "tests/memory/random_requests.h"
 
 namespace poolgrad::memory {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/memory/random_requests.h"
+#include "bench/requests/random_requests.h"
 
 namespace poolgrad::memory {
 namespace {

@@ -6,10 +6,10 @@
 
 #include <doctest/doctest.h>
 
+#include "bench/requests/cut_rectangle.h"
+#include "bench/requests/random_requests.h"
+#include "bench/requests/smallest_arena.h"
 #include "memory/plan.h"
-#include "tests/memory/cut_rectangle.h"
-#include "tests/memory/random_requests.h"
-#include "tests/memory/smallest_arena.h"
 
 namespace poolgrad::memory {
 namespace {
@@ -24,7 +24,9 @@ PlanOptions within(std::size_t capacity) {
 
 TEST_CASE("search: it finds the smallest arena of few requests, and proves it") {
   int above_the_bound = 0;
-  for (unsigned seed = 0; seed < 700; ++seed) {
+  std::vector<unsigned> seeds{878, 930, 982, 1872, 4320, 4516, 6658, 8692};  // above their bound
+  for (unsigned seed = 0; seed < 700; ++seed) seeds.push_back(seed);
+  for (const unsigned seed : seeds) {
     CAPTURE(seed);
     const std::vector<Request> requests = testing::crowded_requests(seed);
     const Plan result = plan(requests, kExact);
@@ -36,7 +38,7 @@ TEST_CASE("search: it finds the smallest arena of few requests, and proves it") 
     CHECK(result.stop == Stop::done);
     above_the_bound += smallest > result.lower_bound_bytes ? 1 : 0;
   }
-  CHECK(above_the_bound > 0);  // seldom, at this size
+  CHECK(above_the_bound >= 8);
 }
 
 TEST_CASE("search: a capacity is proved too small exactly when it is") {

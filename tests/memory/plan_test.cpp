@@ -11,9 +11,9 @@
 
 #include <doctest/doctest.h>
 
+#include "bench/requests/random_requests.h"
+#include "bench/requests/smallest_arena.h"
 #include "memory/plan_file.h"
-#include "tests/memory/random_requests.h"
-#include "tests/memory/smallest_arena.h"
 
 namespace poolgrad::memory {
 namespace {

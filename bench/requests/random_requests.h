@@ -1,4 +1,5 @@
-// Random requests for the planner's tests: intervals of one member, and steps of a team.
+// Random requests for tests and benches of the planner: intervals of one member, and steps of a
+// team.
 #pragma once
 
 #include <cstddef>
