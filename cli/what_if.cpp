@@ -54,7 +54,10 @@ int print_max_batch(const std::string& typed, const Question& question) {
   if (question.json) {
     Json line{{"event", "max_batch"}, {"limit_bytes", limit}};
     line.update(json_of(at));
-    line.update({{"checked_up_to", largest.checked}, {"drafts", largest.drafts}, {"ms", ms}});
+    line.update({{"largest_by_bound", largest.by_bound},
+                 {"checked_up_to", largest.checked},
+                 {"drafts", largest.drafts},
+                 {"ms", ms}});
     if (at.batch == 0) line["short_bytes"] = at.peak_bytes - limit;
     print_line(std::cout, line);
     return at.batch > 0 ? kSuccess : kFailure;
@@ -64,8 +67,13 @@ int print_max_batch(const std::string& typed, const Question& question) {
   std::cout << "batch " << at.batch << " is the largest that fits into " << human_bytes(limit)
             << ": " << human_bytes(at.peak_bytes) << " (" << at.peak_bytes << " bytes), "
             << human_bytes(limit - at.peak_bytes) << " to spare\n"
-            << "batch " << at.batch + 1 << " does not fit, nor does any other up to "
-            << largest.checked << ", where any plan takes more than four times that\n"
+            << (largest.by_bound == at.batch
+                    ? ""
+                    : text("batch ", at.batch + 1, " to ", largest.by_bound,
+                           ": the lower bound fits, but no plan that was tried does\n"))
+            << "batch " << largest.by_bound + 1 << " to " << largest.checked
+            << ": nothing fits, and at " << largest.checked
+            << " any plan takes over four times that\n"
             << largest.drafts << " drafts, " << std::fixed << std::setprecision(0) << ms << " ms\n";
   return kSuccess;
 }

@@ -60,17 +60,13 @@ class Search {
     std::int64_t top = 1;
     while (!hopeless(top)) top *= 2;
     LargestBatch result{.checked = top};
-    for (std::int64_t candidate = last(1, top); candidate > 0;
-         candidate = candidate > 1 ? last(1, candidate - 1) : 0) {
-      result.at = placed(candidate);
-      if (result.at.peak_bytes <= limit_) break;
-      if (result.at.lower_bound_bytes > probe(candidate).bound) look_at_all_entries();
-      result.at = {};
+    result.by_bound = last(1, top);
+    if (result.by_bound > 0 && placed(result.by_bound).lower_bound_bytes > limit_) {
+      look_at_all_entries();
+      result.by_bound = last(1, result.by_bound);
     }
-    if (result.at.batch == 0) {
-      result.at = placed(1);
-      result.at.batch = 0;
-    }
+    result.at = placed(std::max<std::int64_t>(placed_below(result.by_bound), 1));
+    if (result.at.peak_bytes > limit_) result.at.batch = 0;
     result.drafts = drafts_;
     return result;
   }
@@ -121,11 +117,36 @@ class Search {
     return above > 0 ? above : last(low, middle);
   }
 
-  Needs placed(std::int64_t batch) {
-    ++drafts_;
-    poolgrad::Options options = options_;
-    options.place = true;
-    return needs_of(drafted(spec_, options, batch), batch);
+  /// The largest batch up to `high` whose plan fits; 0: none. Plans that miss their bound are no
+  /// smoother than the luck of placing: the nearest batches are tried one by one, then in growing
+  /// strides, and the last stride is halved.
+  std::int64_t placed_below(std::int64_t high) {
+    constexpr std::int64_t kOneByOne = 16;
+    const auto fitting = [&](std::int64_t batch) {
+      return fits(batch) && placed(batch).peak_bytes <= limit_;
+    };
+    std::int64_t low = high, too_large = high + 1, stride = 1;
+    while (low > 0 && !fitting(low)) {
+      too_large = low;
+      if (high - low >= kOneByOne) stride *= 2;
+      low = std::max<std::int64_t>(low - stride, 0);
+    }
+    while (low + 1 < too_large) {
+      const std::int64_t middle = low + (too_large - low) / 2;
+      (fitting(middle) ? low : too_large) = middle;
+    }
+    return low;
+  }
+
+  const Needs& placed(std::int64_t batch) {
+    const auto [at, fresh] = placed_.try_emplace(batch);
+    if (fresh) {
+      ++drafts_;
+      poolgrad::Options options = options_;
+      options.place = true;
+      at->second = needs_of(drafted(spec_, options, batch), batch);
+    }
+    return at->second;
   }
 
   const TaskSpec& spec_;
@@ -133,6 +154,7 @@ class Search {
   std::size_t limit_;
   bool only_train_ = true;
   std::map<std::int64_t, Probe> probes_;
+  std::map<std::int64_t, Needs> placed_;
   int drafts_ = 0;
 };
 

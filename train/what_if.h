@@ -31,13 +31,16 @@ struct Needs {
 ///
 /// More samples mostly take more bytes, but not always: where a batch is taken in more chunks, or
 /// cut elsewhere, the peak drops, for the cnn from 35 to 14 MiB between 491 and 493. So "largest"
-/// is said exactly: `batch` fits, and none of the larger ones up to `checked` does. Between two
-/// batches whose programs have the same slots with the same lifetimes each slot only grows, and the
-/// lower bound with it; where lifetimes differ, the search goes down to the batch at which they
-/// change, unless neither end's program could fit in between, be the batch as small as at the lower
-/// end. It begins at the first power of two whose lower bound is more than four times the limit.
+/// is said exactly: no plan of a batch above `by_bound`, up to `checked`, fits. Between two batches
+/// whose programs have the same slots with the same lifetimes each slot only grows, and the lower
+/// bound with it; where lifetimes differ, the search goes down to the batch at which they change,
+/// unless neither end's program could fit in between, be the batch as small as at the lower end. It
+/// begins at the first power of two whose lower bound is more than four times the limit. Where
+/// plans reach their bounds, at.batch is by_bound. Where they miss them it is smaller: the 16
+/// batches below by_bound are planned one by one, those further down in strides.
 struct LargestBatch {
-  Needs at{};  // of it; with batch 0 where not even 1 fits, and then what 1 takes
+  Needs at{};                 // of it; with batch 0 where not even 1 fits, and then what 1 takes
+  std::int64_t by_bound = 0;  // the largest whose lower bound fits: no plan of a larger one does
   std::int64_t checked = 0;
   int drafts = 0;  // how often a program was drafted
 };
