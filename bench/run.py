@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 
+import budget
 import export
 import limits
 import machine
@@ -22,6 +23,7 @@ import step_time
 BENCHES = {
     "pool_vs_naive": pool_vs_naive,
     "step_time": step_time,
+    "budget": budget,
     "export": export,
     "limits": limits,
     "planning": planning,

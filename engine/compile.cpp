@@ -44,13 +44,9 @@ Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& opti
 }
 
 /// Nothing where `choice` has no order.
-std::unique_ptr<const Graph> written(const Ordered& before, const Choice& choice,
-                                     const Options& options) {
-  auto result = std::unique_ptr<Graph>(new Graph(before.graph->copy()));
-  std::vector<passes::Run> runs = before.runs;
-  if (!passes::recompute_runs(*result, runs, choice)) return nullptr;
-  passes::split(*result, runs, options.threads);
-  assert(check_order(*result).empty());
+std::optional<Ordered> recomputed(const Ordered& before, const Choice& choice) {
+  Ordered result{std::unique_ptr<Graph>(new Graph(before.graph->copy())), before.runs};
+  if (!passes::recompute_runs(*result.graph, result.runs, choice)) return {};
   return result;
 }
 
@@ -156,21 +152,6 @@ void check_appended(const Graph& graph, const Graph& appended, const std::string
   }
 }
 
-/// Storages, kernels and requests. The plan is still missing.
-Entry laid_out(const std::string& name, std::unique_ptr<const Graph> graph, Kernels& kernels,
-               const Options& options) {
-  Entry entry{.name = name, .graph = std::move(graph)};
-  entry.storages = assign_storages(*entry.graph, options.in_place);
-  prepare(entry, kernels);
-  note_lifetimes(entry);
-  entry.sum_bytes = memory::sum_bytes(entry.requests);
-  return entry;
-}
-
-std::size_t peak_bytes(const Entry& entry, const Options& options) {
-  return options.memory == Memory::planned ? entry.plan.arena_bytes : entry.plan.lower_bound_bytes;
-}
-
 /// The modelled time of an entry's nodes, on one thread.
 double modelled_us(const Graph& graph) {
   double us = 0.0;
@@ -178,36 +159,64 @@ double modelled_us(const Graph& graph) {
   return us;
 }
 
-/// The first choice, and so the one of the least extra time, whose scratch is at most
-/// `most_bytes`. All budgets see the same list: a smaller one never takes more memory. Where none
-/// fits, `least_bytes` becomes the smallest scratch, if it is larger.
-Entry drafted(const Graph& graph, const EntryPoint& point, const Options& options,
-              std::size_t most_bytes, std::size_t& least_bytes) {
-  const Ordered before = ordered(graph, point, options);
-  check_appended(graph, *before.graph, point.name);
-  Kernels kernels(options.device);
-  const double plain_us = modelled_us(*before.graph);
-  std::vector<Choice> choices{{}};
-  std::size_t smallest = static_cast<std::size_t>(-1);
-  for (std::size_t i = 0; i < choices.size(); ++i) {
-    auto after = written(before, choices[i], options);
-    if (after == nullptr) continue;
-    Entry entry = laid_out(point.name, std::move(after), kernels, options);
-    const std::size_t bound = memory::lower_bound(entry.requests).bytes;
-    if (bound <= most_bytes || bound < smallest) {
-      entry.plan = options.place ? memory::plan(entry.requests) : unplaced(entry.requests);
-      assert(!options.place || memory::check(entry.plan, entry.requests).empty());
-      entry.made_again = choices[i].dropped;
-      entry.extra_time = choices[i].extra_us / plain_us;
-      const std::size_t peak = peak_bytes(entry, options);
-      smallest = std::min(smallest, peak);
-      if (peak <= most_bytes) return entry;
-    }
-    if (i == 0) choices = passes::recompute_choices(*before.graph, before.runs, options.threads);
+/// One entry drafted in several ways, which share their kernels.
+class Drafts {
+ public:
+  Drafts(const Graph& graph, const EntryPoint& point, const Options& options)
+      : options_(options),
+        name_(point.name),
+        plain_(ordered(graph, point, options)),
+        kernels_(options.device) {
+    check_appended(graph, *plain_.graph, name_);
   }
-  least_bytes = std::max(least_bytes, smallest);
-  return {};
-}
+
+  /// The first choice, and so the one of the least extra time, whose scratch is at most
+  /// `most_bytes`. All budgets see the same list: a smaller one never takes more memory. Where none
+  /// fits, `least_bytes` becomes the smallest scratch if it is larger.
+  Entry within(std::size_t most_bytes, std::size_t& least_bytes) {
+    if (auto entry = draft({}, most_bytes)) return std::move(*entry);
+    const auto choices = passes::recompute_choices(*plain_.graph, plain_.runs, options_.threads);
+    for (const Choice& choice : choices) {
+      if (auto entry = draft(choice, most_bytes)) return std::move(*entry);
+    }
+    auto least = static_cast<std::size_t>(-1);
+    for (auto choice = choices.rbegin(); choice != choices.rend(); ++choice) {
+      if (const auto entry = draft(*choice, least - 1)) least = peak_bytes(*entry);
+    }
+    least_bytes = std::max(least_bytes, least);
+    return {};
+  }
+
+ private:
+  [[nodiscard]] std::size_t peak_bytes(const Entry& entry) const {
+    return options_.memory == Memory::planned ? entry.plan.arena_bytes
+                                              : entry.plan.lower_bound_bytes;
+  }
+  /// Nothing where it takes more than `most_bytes`: what takes long is done last.
+  std::optional<Entry> draft(const Choice& choice, std::size_t most_bytes) {
+    auto after = recomputed(plain_, choice);
+    if (!after || passes::bytes_between(*after->graph, after->runs) > most_bytes) return {};
+    passes::split(*after->graph, after->runs, options_.threads);
+    assert(check_order(*after->graph).empty());
+    Entry entry{.name = name_, .graph = std::move(after->graph)};
+    entry.storages = assign_storages(*entry.graph, options_.in_place);
+    prepare(entry, kernels_);
+    note_lifetimes(entry);
+    if (memory::lower_bound(entry.requests).bytes > most_bytes) return {};
+    entry.plan = options_.place ? memory::plan(entry.requests) : unplaced(entry.requests);
+    assert(!options_.place || memory::check(entry.plan, entry.requests).empty());
+    if (peak_bytes(entry) > most_bytes) return {};
+    entry.sum_bytes = memory::sum_bytes(entry.requests);
+    entry.made_again = choice.dropped;
+    if (choice.extra_us > 0.0) entry.extra_time = choice.extra_us / modelled_us(*plain_.graph);
+    return entry;
+  }
+
+  const Options& options_;
+  std::string name_;
+  Ordered plain_;
+  Kernels kernels_;
+};
 
 /// Whether the bytes of a tensor are those of the same tensor in `options.share`.
 bool shared(const TensorTable& tensors, int id, const Options& options) {
@@ -341,7 +350,7 @@ Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
                                        : budget - std::min(budget, blueprint.persistent_bytes);
   std::size_t least = 0;
   for (const EntryPoint& entry : entries) {
-    blueprint.entries.push_back(drafted(kept, entry, options, most, least));
+    blueprint.entries.push_back(Drafts(kept, entry, options).within(most, least));
     blueprint.scratch_bytes =
         std::max(blueprint.scratch_bytes, blueprint.entries.back().plan.arena_bytes);
   }

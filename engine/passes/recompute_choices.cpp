@@ -54,21 +54,16 @@ class Estimator {
     for (const double bytes : bytes_) lives_.push_back({bytes});
     for (const double bytes : bytes_) lives_.push_back({bytes});  // made again once
     each_.assign(bytes_.size(), {-1, 0});
-    places_.clear();
+    walk_.turns(saved, turns_);
     Estimate result;
-    const auto turns = walk_.turns(saved);
-    std::vector<int> begins;  // of each run, in turns
     int time = 0;
-    for (int r = 0; r < static_cast<int>(turns.size()); ++r) {
-      begins.push_back(time);
-      for (const Turn& turn : turns[row(r)]) {
-        places_.push_back(turn.place);
+    for (int r = 0; r < static_cast<int>(walk_.runs.size()); ++r) {
+      for (const Turn& turn : turns_.of(r)) {
         note(turn, r, time++, saved);
         if (turn.again) result.us += us_[row(turn.node)];
       }
     }
-    begins.push_back(time);
-    result.peak = peaks(begins);
+    result.peak = peaks();
     return result;
   }
 
@@ -83,7 +78,7 @@ class Estimator {
 
   void note(const Turn& turn, int r, int time, const std::vector<Saved>& saved) {
     const Node& node = walk_.nodes[row(turn.node)];
-    const bool reads_again = turn.again || walk_.backward(node);
+    const bool reads_again = turn.again || walk_.backward(turn.node);
     const auto use = [&](int id, bool again) {
       Life& life = lives_[again ? made_again(storage(id), r, saved) : storage(id)];
       if (life.run < 0) life.run = r, life.time = time, life.whole = turn.before;
@@ -104,35 +99,40 @@ class Estimator {
   }
 
   /// What lives beyond the run of each node, and at the node what lives in the run alone.
-  [[nodiscard]] std::vector<double> peaks(const std::vector<int>& begins) const {
-    const std::size_t count = walk_.runs.size();
-    std::vector<double> change(count + 1), born(count), dies(count), inside(places_.size() + 1);
-    for (const Life& life : lives_) {
-      if (life.run < 0) continue;
-      const Run& run = walk_.runs[row(life.run)];
-      if (life.run == life.last_run) {
-        const double share =
-            life.whole || run.parts == 1 ? 1.0 : static_cast<double>(members_) / run.parts;
-        inside[row(life.time)] += life.bytes * share;
-        inside[row(life.last_time) + 1] -= life.bytes * share;
-      } else {
-        change[row(life.run)] += life.bytes, change[row(life.last_run) + 1] -= life.bytes;
-        born[row(life.run)] += life.bytes, dies[row(life.last_run)] += life.bytes;
-      }
-    }
+  [[nodiscard]] std::vector<double> peaks() {
+    note_changes();
     std::vector<double> result(walk_.nodes.size());
     double alive = 0.0, within = 0.0;
-    for (std::size_t r = 0; r < count; ++r) {
-      alive += change[r];
+    std::size_t time = 0;
+    for (std::size_t r = 0; r < walk_.runs.size(); ++r) {
+      alive += born_[r];
       // Part by part, what a run reads dies as what it makes is born.
-      const double twice = walk_.runs[r].parts == 1 ? 0.0 : std::min(born[r], dies[r]);
-      for (std::size_t t = row(begins[r]); t < row(begins[r + 1]); ++t) {
-        within += inside[t];
-        double& peak = result[row(places_[t])];
+      const double twice = walk_.runs[r].parts == 1 ? 0.0 : std::min(born_[r], dies_[r]);
+      for (const Turn& turn : turns_.of(static_cast<int>(r))) {
+        within += inside_[time++];
+        double& peak = result[row(turn.place)];
         peak = std::max(peak, alive - twice + within);
       }
+      alive -= dies_[r];
     }
     return result;
+  }
+  void note_changes() {
+    born_.assign(walk_.runs.size(), 0.0);
+    dies_.assign(walk_.runs.size(), 0.0);
+    inside_.assign(turns_.all().size() + 1, 0.0);
+    for (const Life& life : lives_) {
+      if (life.run < 0) continue;
+      if (life.run != life.last_run) {
+        born_[row(life.run)] += life.bytes;
+        dies_[row(life.last_run)] += life.bytes;
+        continue;
+      }
+      const int parts = life.whole ? 1 : walk_.runs[row(life.run)].parts;
+      const double bytes = parts == 1 ? life.bytes : life.bytes * members_ / parts;
+      inside_[row(life.time)] += bytes;
+      inside_[row(life.last_time) + 1] -= bytes;
+    }
   }
 
   const Walk& walk_;
@@ -140,7 +140,8 @@ class Estimator {
   std::vector<double> us_, bytes_;  // node, storage
   std::vector<Life> lives_;
   std::vector<std::pair<int, int>> each_;  // storage -> run and life
-  std::vector<int> places_;                // of each turn
+  Turns turns_;
+  std::vector<double> born_, dies_, inside_;  // bytes that live beyond their run; per turn, in one
 };
 
 class Search {
@@ -155,6 +156,7 @@ class Search {
     }
     std::ranges::stable_sort(nodes_, std::greater{}, [&](int i) { return estimator_.bytes_of(i); });
     if (nodes_.size() > kMostNodes) nodes_.resize(kMostNodes);
+    std::ranges::sort(nodes_);
   }
 
   std::vector<Choice> run() {
@@ -186,59 +188,105 @@ class Search {
     saved_ = saved;
     now_ = estimator_.estimate(saved_);
   }
-  Estimate with(int node, Saved what) {
-    const Saved was = std::exchange(saved_[row(node)], what);
-    Estimate result = estimator_.estimate(saved_);
-    saved_[row(node)] = was;
-    return result;
-  }
+  /// One change, or two at once.
+  struct Change {
+    std::vector<std::pair<int, Saved>> nodes{};
+    double worth = 0.0;  // bytes over the target that it takes away, over all nodes, per time
+  };
 
-  /// Until no run is above the target, the change that lowers those above it most for its time.
+  /// Until no node is above the target, the change that is worth most.
   bool lower(double target) {
-    for (double above = now_.above(target); above > 0.0; above = now_.above(target)) {
-      double best = 0.0;
-      int node = -1;
-      Saved what{};
-      for (const int i : nodes_) {
-        for (const Saved other : {Saved::kept, Saved::once, Saved::each}) {
-          if (other == saved_[row(i)]) continue;
-          const Estimate then = with(i, other);
-          const double gain = above - then.above(target);
-          const double worth = gain / std::max(then.us - now_.us, kFree);
-          if (gain > kSmall * above && worth > best) best = worth, node = i, what = other;
-        }
-      }
-      if (node < 0) return false;
-      saved_[row(node)] = what;
+    while (now_.above(target) > 0.0) {
+      Change best = best_change(target);
+      if (best.nodes.empty()) crowded_ = true, best = best_two_changes(target);
+      if (best.nodes.empty()) return false;
+      for (const auto& [node, what] : best.nodes) saved_[row(node)] = what;
       now_ = estimator_.estimate(saved_);
     }
     return true;
   }
 
-  /// What turned out not to be needed.
+  Change best_change(double target) {
+    Change best;
+    for (const int i : nodes_)
+      each_other(i, [&](Saved what) { weigh({{{i, what}}}, target, best); });
+    return best;
+  }
+  /// Two that only help together are near each other: one is kept instead of the other, or what one
+  /// needs is not kept either.
+  Change best_two_changes(double target) {
+    Change best;
+    for (std::size_t a = 0; a < nodes_.size(); ++a) {
+      for (std::size_t b = a + 1; b < std::min(a + kNear, nodes_.size()); ++b) {
+        each_other(nodes_[a], [&](Saved what) {
+          each_other(nodes_[b], [&](Saved other) {
+            weigh({{{nodes_[a], what}, {nodes_[b], other}}}, target, best);
+          });
+        });
+      }
+    }
+    return best;
+  }
+  template <typename F>
+  void each_other(int node, const F& visit) const {
+    const Saved is = saved_[row(node)];
+    for (const Saved other : {Saved::kept, Saved::once, Saved::each})
+      if (other != is) visit(other);
+  }
+  /// `change` becomes `best` if it is worth more.
+  void weigh(Change change, double target, Change& best) {
+    const double above = now_.above(target);
+    for (auto& [node, what] : change.nodes) std::swap(saved_[row(node)], what);
+    const Estimate then = estimator_.estimate(saved_);
+    for (auto& [node, what] : change.nodes) std::swap(saved_[row(node)], what);
+    const double gain = above - then.above(target);
+    change.worth = gain / std::max(then.us - now_.us, kFree);
+    if (gain > kSmall * above && change.worth > best.worth) best = std::move(change);
+  }
+
+  /// What turned out not to be needed, or not in this place.
   void take_back(double target) {
     for (bool changed = true; changed;) {
       changed = false;
-      for (const int i : nodes_) {
-        for (const Saved other : {Saved::kept, Saved::once, Saved::each}) {
-          if (other == saved_[row(i)]) continue;
-          Estimate then = with(i, other);
-          if (then.us >= now_.us || then.above(target) > 0.0) continue;
-          saved_[row(i)] = other;
-          now_ = std::move(then);
-          changed = true;
+      for (std::size_t a = 0; a < nodes_.size(); ++a) {
+        if (saved_[row(nodes_[a])] == Saved::kept) continue;
+        each_other(nodes_[a], [&](Saved what) {
+          changed = saves_time({{{nodes_[a], what}}}, target) || changed;
+        });
+        if (!crowded_) continue;
+        for (std::size_t b = a - std::min(a, kNear); b < std::min(a + kNear, nodes_.size()); ++b) {
+          if (b == a) continue;
+          each_other(nodes_[b], [&](Saved other) {
+            changed =
+                saves_time({{{nodes_[a], Saved::kept}, {nodes_[b], other}}}, target) || changed;
+          });
         }
       }
     }
   }
+  /// Takes the change if that is so.
+  bool saves_time(const Change& change, double target) {
+    Change undo = change;
+    for (auto& [node, what] : undo.nodes) std::swap(saved_[row(node)], what);
+    Estimate then = estimator_.estimate(saved_);
+    const bool saves = then.us < now_.us && then.above(target) == 0.0;
+    if (saves) {
+      now_ = std::move(then);
+    } else {
+      for (auto& [node, what] : undo.nodes) std::swap(saved_[row(node)], what);
+    }
+    return saves;
+  }
 
   static constexpr double kFree = 1e-3;  // microseconds
+  static constexpr std::size_t kNear = 5;
   const Walk& walk_;
   Estimator estimator_;
   std::vector<int> nodes_;
   std::vector<Saved> saved_;
   Estimate now_;
   double usual_us_ = 0.0;
+  bool crowded_ = false;  // single changes have been too few once
   std::vector<Choice> choices_;
 };
 
@@ -247,9 +295,7 @@ class Search {
 std::vector<Choice> recompute_choices(const Graph& graph, const std::vector<Run>& runs,
                                       int members) {
   const Walk walk(graph, runs);
-  const bool has_backward =
-      std::ranges::any_of(walk.nodes, [&](const Node& node) { return walk.backward(node); });
-  if (!has_backward) return {{}};
+  if (!walk.has_backward()) return {{}};
   return Search(graph, walk, members).run();
 }
 

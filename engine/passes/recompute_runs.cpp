@@ -20,15 +20,16 @@ class Writer {
   }
 
   std::vector<Run> write() {
-    const auto turns = walk_.turns(choice_.saved);
-    for (run_ = 0; run_ < static_cast<int>(turns.size()); ++run_) {
+    Turns turns;
+    walk_.turns(choice_.saved, turns);
+    for (run_ = 0; run_ < static_cast<int>(walk_.runs.size()); ++run_) {
       each_.clear();
       const Run& run = walk_.runs[row(run_)];
       Run written{{}, run.length, run.parts};
-      for (const Turn& turn : turns[row(run_)]) {
+      for (const Turn& turn : turns.of(run_)) {
         place_ = turn.place;
         const int node = turn.again ? made_again(turn.node) : turn.node;
-        if (!turn.again && walk_.backward(graph_.nodes[row(node)])) read_again(node);
+        if (!turn.again && walk_.backward(node)) read_again(node);
         const CutNode cut{node, walk_.cut_of[row(turn.node)], walk_.everywhere[row(turn.node)]};
         turn.before ? put_before(turn.node, cut) : written.nodes.push_back(cut);
       }
@@ -128,6 +129,33 @@ bool order(const Graph& graph, std::vector<Run>& runs) {
 }
 
 }  // namespace
+
+std::size_t bytes_between(const Graph& graph, const std::vector<Run>& runs) {
+  const Storages storages = assign_storages(graph, /*in_place=*/false);
+  std::vector<int> last(storages.all.size(), -1), first(storages.all.size(), -1);
+  for (int r = 0; r < static_cast<int>(runs.size()); ++r) {
+    for (const CutNode& cut : runs[row(r)].nodes) {
+      const Node& node = graph.nodes[row(cut.node)];
+      if (node.op->view != nullptr) continue;
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (const int id : *ids) {
+          const std::size_t s = row(storages.of[row(id)]);
+          if (first[s] < 0) first[s] = r;
+          last[s] = r;
+        }
+      }
+    }
+  }
+  std::vector<std::ptrdiff_t> change(runs.size() + 1);
+  for (std::size_t s = 0; s < storages.all.size(); ++s) {
+    if (first[s] < 0 || storages.all[s].persistent >= 0) continue;
+    change[row(first[s])] += static_cast<std::ptrdiff_t>(storages.all[s].bytes);
+    change[row(last[s])] -= static_cast<std::ptrdiff_t>(storages.all[s].bytes);
+  }
+  std::ptrdiff_t alive = 0, most = 0;
+  for (const std::ptrdiff_t bytes : change) most = std::max(most, alive += bytes);
+  return static_cast<std::size_t>(most);
+}
 
 bool recompute_runs(Graph& graph, std::vector<Run>& runs, const Choice& choice) {
   if (choice.saved.empty()) return true;

@@ -30,4 +30,8 @@ struct Choice {
 /// have to run both before and after another node: then graph and runs are spoilt.
 [[nodiscard]] bool recompute_runs(Graph& graph, std::vector<Run>& runs, const Choice& choice);
 
+/// Planned bytes that are alive together between two runs, at most: no plan of these runs is
+/// smaller, whatever they are split into.
+[[nodiscard]] std::size_t bytes_between(const Graph& graph, const std::vector<Run>& runs);
+
 }  // namespace poolgrad::passes

@@ -15,13 +15,12 @@ std::size_t row(int id) { return static_cast<std::size_t>(id); }
 Walk::Walk(const Graph& graph, const std::vector<Run>& found)
     : nodes(graph.nodes), runs(found), graph_(graph) {
   usual.assign(nodes.size(), Saved::kept);
+  for (const Node& node : nodes)
+    backward_.push_back(!node.outputs.empty() &&
+                        graph_.tensors.backward[row(node.outputs[0])] != 0);
   take_back();
   note_places();
   note_droppable();
-}
-
-bool Walk::backward(const Node& node) const {
-  return !node.outputs.empty() && graph_.tensors.backward[row(node.outputs[0])] != 0;
 }
 
 /// A node of the backward pass that is equal to one of the forward pass was made by recompute().
@@ -29,15 +28,16 @@ void Walk::take_back() {
   std::vector<int> stands_for(row(graph_.tensors.size()), -1);
   std::vector<bool> gone(nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (!nodes[i].op->recompute || !backward(nodes[i])) continue;
-    const auto first = std::ranges::find_if(nodes, [&](const Node& other) {
-      return other.op == nodes[i].op && !backward(other) && other.inputs == nodes[i].inputs &&
-             other.attributes == nodes[i].attributes;
-    });
-    if (first == nodes.end()) continue;
-    for (std::size_t k = 0; k < first->outputs.size(); ++k)
-      stands_for[row(nodes[i].outputs[k])] = first->outputs[k];
-    usual[static_cast<std::size_t>(first - nodes.begin())] = Saved::once;
+    if (!nodes[i].op->recompute || !backward_[i]) continue;
+    std::size_t first = 0;
+    while (first < i && (nodes[first].op != nodes[i].op || backward_[first] ||
+                         nodes[first].inputs != nodes[i].inputs ||
+                         !(nodes[first].attributes == nodes[i].attributes)))
+      ++first;
+    if (first == i) continue;
+    for (std::size_t k = 0; k < nodes[i].outputs.size(); ++k)
+      stands_for[row(nodes[i].outputs[k])] = nodes[first].outputs[k];
+    usual[first] = Saved::once;
     gone[i] = true;
   }
   for (std::size_t i = 0; i < nodes.size(); ++i) {
@@ -72,7 +72,7 @@ void Walk::note_places() {
       run_of[row(cut.node)] = r;
       cut_of[row(cut.node)] = cut.cut;
       everywhere[row(cut.node)] = cut.everywhere;
-      if (backward(node)) first_backward_ = std::min(first_backward_, r);
+      if (backward(cut.node)) first_backward_ = std::min(first_backward_, r);
       for (const int id : node.outputs) {
         const std::size_t s = row(storages.of[row(id)]);
         producer[row(id)] = cut.node;
@@ -83,7 +83,7 @@ void Walk::note_places() {
       }
       for (int k = 0; k < node.op->updates; ++k)
         updated_[row(storages.of[row(node.inputs[row(k)])])].push_back(r);
-      if (backward(node) || node.op->view != nullptr) continue;
+      if (backward(cut.node) || node.op->view != nullptr) continue;
       for (const int id : node.inputs) last_forward_[row(storages.of[row(id)])] = place;
     }
   }
@@ -96,9 +96,9 @@ void Walk::note_droppable() {
   droppable.assign(nodes.size(), false);
   for (int i = 0; i < static_cast<int>(nodes.size()); ++i) droppable[row(i)] = can_be_made_again(i);
   std::vector<bool> read(storages.all.size());  // by the backward pass
-  for (const Node& node : nodes) {
-    if (!backward(node) || node.op->view != nullptr) continue;
-    for (const int id : node.inputs) read[row(storages.of[row(id)])] = true;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (!backward_[i] || nodes[i].op->view != nullptr) continue;
+    for (const int id : nodes[i].inputs) read[row(storages.of[row(id)])] = true;
   }
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const bool is_read = std::ranges::any_of(
@@ -111,7 +111,7 @@ void Walk::note_droppable() {
 
 bool Walk::can_be_made_again(int i) const {
   const Node& node = nodes[row(i)];
-  if (run_of[row(i)] < 0 || everywhere[row(i)] || backward(node) || node.op->view != nullptr ||
+  if (run_of[row(i)] < 0 || everywhere[row(i)] || backward(i) || node.op->view != nullptr ||
       node.op->updates > 0)
     return false;
   const auto updated_early = [&](int id) {
@@ -144,55 +144,53 @@ bool Walk::cut_alike(int node, int r) const {
 }
 
 /// What is needed before the run, or whole within it, is made before the run.
-void Walk::put_before(std::vector<Turn>& turns, int r) const {
-  std::vector<bool> wanted(nodes.size());  // before the run, and made again for it
-  for (auto turn = turns.rbegin(); turn != turns.rend(); ++turn) {
-    const Node& node = nodes[row(turn->node)];
-    const Cut& cut = cut_of[row(turn->node)];
-    if (turn->again) turn->before = wanted[row(turn->node)] || !cut_alike(turn->node, r);
+void Walk::put_before(Turns& turns, int r) const {
+  const std::size_t begin = row(turns.begins_.back());
+  for (std::size_t t = turns.turns_.size(); t-- > begin;) {
+    Turn& turn = turns.turns_[t];
+    const Node& node = nodes[row(turn.node)];
+    const Cut& cut = cut_of[row(turn.node)];
+    if (turn.again) turn.before = turns.wanted_[row(turn.node)] == r || !cut_alike(turn.node, r);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       const int from = producer[row(node.inputs[k])];
-      if (from >= 0 && (turn->before || cut.input(k) != Share::rows)) wanted[row(from)] = true;
+      if (from >= 0 && (turn.before || cut.input(k) != Share::rows)) turns.wanted_[row(from)] = r;
     }
   }
-  std::stable_partition(turns.begin(), turns.end(), [](const Turn& turn) { return turn.before; });
+  std::stable_partition(turns.turns_.begin() + turns.begins_.back(), turns.turns_.end(),
+                        [](const Turn& turn) { return turn.before; });
 }
 
-struct Walk::Making {
-  const std::vector<Saved>& saved;
-  std::vector<int> last;  // node -> the last run in which it was made again, or -1
-  std::vector<Turn> turns{};
-  int run = 0, place = 0;
-};
-
-void Walk::make_again(Making& making, int node) const {
-  const bool once = nodes[row(node)].op->view == nullptr && making.saved[row(node)] == Saved::once;
-  int& last = making.last[row(node)];
-  if (once ? last >= 0 : last == making.run) return;
-  last = making.run;
+void Walk::make_again(Turns& turns, const std::vector<Saved>& saved, int r, int place,
+                      int node) const {
+  const bool once = nodes[row(node)].op->view == nullptr && saved[row(node)] == Saved::once;
+  int& made = turns.made_[row(node)];
+  if (once ? made >= 0 : made == r) return;
+  made = r;
   for (const int id : nodes[row(node)].inputs) {
-    if (!original(id, making.place, making.saved)) make_again(making, producer[row(id)]);
+    if (!original(id, place, saved)) make_again(turns, saved, r, place, producer[row(id)]);
   }
-  making.turns.push_back({node, making.place, true});
+  turns.turns_.push_back({node, place, true});
 }
 
-std::vector<std::vector<Turn>> Walk::turns(const std::vector<Saved>& saved) const {
-  Making making{saved, std::vector<int>(nodes.size(), -1)};
-  std::vector<std::vector<Turn>> result;
-  for (; making.run < static_cast<int>(runs.size()); ++making.run) {
-    for (const CutNode& cut : runs[row(making.run)].nodes) {
-      const Node& node = nodes[row(cut.node)];
-      if (backward(node)) {
-        for (const int id : node.inputs) {
-          if (!original(id, making.place, saved)) make_again(making, producer[row(id)]);
+void Walk::turns(const std::vector<Saved>& saved, Turns& result) const {
+  result.turns_.clear();
+  result.begins_.assign(1, 0);
+  result.made_.assign(nodes.size(), -1);
+  result.wanted_.assign(nodes.size(), -1);
+  int place = 0;
+  for (int r = 0; r < static_cast<int>(runs.size()); ++r) {
+    for (const CutNode& cut : runs[row(r)].nodes) {
+      if (backward(cut.node)) {
+        for (const int id : nodes[row(cut.node)].inputs) {
+          if (!original(id, place, saved)) make_again(result, saved, r, place, producer[row(id)]);
         }
       }
-      making.turns.push_back({cut.node, making.place++});
+      result.turns_.push_back({cut.node, place++});
     }
-    if (std::ranges::any_of(making.turns, &Turn::again)) put_before(making.turns, making.run);
-    result.push_back(std::exchange(making.turns, {}));
+    const std::size_t made = result.turns_.size() - row(result.begins_.back());
+    if (made > runs[row(r)].nodes.size()) put_before(result, r);
+    result.begins_.push_back(static_cast<int>(result.turns_.size()));
   }
-  return result;
 }
 
 }  // namespace poolgrad::passes

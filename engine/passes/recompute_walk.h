@@ -15,8 +15,26 @@ struct Turn {
   bool before = false;  // in runs of its own before this one: it is not cut like this one
 };
 
+/// All turns, run by run. Filled again and again by a search, so it keeps its memory.
+class Turns {
+ public:
+  [[nodiscard]] std::span<const Turn> all() const { return turns_; }
+  [[nodiscard]] std::span<const Turn> of(int run) const {
+    const auto begin = static_cast<std::size_t>(begins_[static_cast<std::size_t>(run)]);
+    const auto end = static_cast<std::size_t>(begins_[static_cast<std::size_t>(run) + 1]);
+    return std::span(turns_).subspan(begin, end - begin);
+  }
+
+ private:
+  friend class Walk;
+  std::vector<Turn> turns_;
+  std::vector<int> begins_;  // run -> its first turn; and the end
+  std::vector<int> made_;    // node -> the last run in which it was made again, or -1
+  std::vector<int> wanted_;  // node -> the last run before which its result was wanted, or -1
+};
+
 /// The graph and its runs before anything is decided, and what follows from them alone. Nodes that
-/// recompute() made again are taken back: whether and where they are is decided here, too.
+/// recompute() made again are taken back: whether and where they are is decided here.
 class Walk {
  public:
   Walk(const Graph& graph, const std::vector<Run>& runs);
@@ -32,12 +50,15 @@ class Walk {
   std::vector<bool> droppable;   // node
   std::vector<Saved> usual;      // node -> what recompute() would do
 
-  [[nodiscard]] bool backward(const Node& node) const;
+  [[nodiscard]] bool has_backward() const {
+    return first_backward_ < static_cast<int>(runs.size());
+  }
+  [[nodiscard]] bool backward(int node) const { return backward_[static_cast<std::size_t>(node)]; }
   /// Whether what is done for a backward node, the `place`-th of all, reads `id` itself, and not
   /// what was made again.
   [[nodiscard]] bool original(int id, int place, const std::vector<Saved>& saved) const;
-  /// For every run what is done in it, in order.
-  [[nodiscard]] std::vector<std::vector<Turn>> turns(const std::vector<Saved>& saved) const;
+  /// What is done in each run, in order.
+  void turns(const std::vector<Saved>& saved, Turns& result) const;
 
  private:
   void take_back();
@@ -45,11 +66,11 @@ class Walk {
   void note_droppable();
   [[nodiscard]] bool can_be_made_again(int node) const;
   [[nodiscard]] bool cut_alike(int node, int r) const;
-  void put_before(std::vector<Turn>& turns, int r) const;
-  struct Making;
-  void make_again(Making& making, int node) const;
+  void put_before(Turns& turns, int r) const;
+  void make_again(Turns& turns, const std::vector<Saved>& saved, int r, int place, int node) const;
 
   const Graph& graph_;
+  std::vector<bool> backward_;
   std::vector<int> last_forward_;  // storage -> the last place that reads it as it was, or -1
   std::vector<std::vector<int>> updated_;  // storage -> runs that update it
   int first_backward_ = 0;                 // run
