@@ -12,9 +12,11 @@
 #include "layers/linear.h"
 #include "layers/stateless.h"
 #include "memory/adaptors.h"
+#include "models/chain.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
 #include "models/resnet.h"
+#include "models/unet.h"
 #include "train/task.h"
 
 namespace poolgrad {
@@ -22,17 +24,16 @@ namespace {
 
 constexpr std::int64_t kBatch = 24, kSide = 16;
 
-/// Equal convolutions in a row: what is best made again is known there.
-Tensor chain(Graph& graph, Tensor x, bool training) {
-  constexpr int kLayers = 12;
+/// Where a dropout is computed again, the same mask must be drawn.
+Tensor with_dropout(Graph& graph, Tensor x, bool training) {
   constexpr std::int64_t kChannels = 8;
-  for (int i = 0; i < kLayers; ++i) {
+  for (int i = 0; i < 6; ++i) {
     const Graph::Layer layer(graph, std::to_string(i));
-    x = relu(layers::Conv2d(i == 0 ? 1 : kChannels, kChannels, std::array<std::int64_t, 2>{3, 3},
-                            poolgrad::Conv2d{.padding = {1, 1}})(graph, x, training));
+    const layers::Conv2d conv{i == 0 ? 1 : kChannels, kChannels, {3, 3}, {.padding = {1, 1}}};
+    x = layers::Dropout{0.3}(graph, relu(conv(graph, x, training)), training);
   }
   const Graph::Layer layer(graph, "fc");
-  return layers::Linear(kChannels, 10)(graph, flatten(global_avg_pool2d(x)), training);
+  return layers::Linear{kChannels, 10}(graph, flatten(global_avg_pool2d(x)), training);
 }
 
 struct Net {
@@ -45,7 +46,9 @@ std::vector<Net> nets() {
   return {{"mlp", models::mlp(kSide * kSide, hidden, 10)},
           {"cnn", models::cnn({1, kSide, kSide})},
           {"resnet", models::resnet(2, 8)},
-          {"chain", chain}};
+          {"chain", models::chain(12, 8)},
+          {"unet", models::unet(8)},
+          {"dropout", with_dropout}};
 }
 
 train::TaskSpec spec(const Net& net, const train::Optimizer& optimizer) {
@@ -99,14 +102,14 @@ TEST_CASE("budget: every network trains with the same bits in less memory, freed
                               {train::Adam{}, 1, 4},
                               {train::Adam{}, 2, 2}};
   for (const Net& net : nets()) {
-    for (const auto& [optimizer, threads, chunks] : settings) {
+    for (const Setting& setting : settings) {
       CAPTURE(net.name);
-      CAPTURE(threads);
-      CAPTURE(chunks);
-      const train::Task task = train::make_task(spec(net, optimizer));
+      CAPTURE(setting.threads);
+      CAPTURE(setting.chunks);
+      const train::Task task = train::make_task(spec(net, setting.optimizer));
       memory::HostResource heap;
       memory::Poison poisoned(heap);
-      Options options{.resource = &poisoned, .threads = threads, .chunks = chunks};
+      Options options{.resource = &poisoned, .threads = setting.threads, .chunks = setting.chunks};
       const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
       const std::size_t smallest = smallest_budget(task, options);
       CHECK(smallest <= plain);
