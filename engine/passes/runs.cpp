@@ -128,7 +128,8 @@ class Finder {
     return length;
   }
 
-  /// The smallest power of two with which one member's rows of the widest node stay in a cache.
+  /// The smallest power of two with which one member's rows of the widest node stay near: they need
+  /// not fit its own cache, and what a part does once (its weights' order) should not weigh.
   [[nodiscard]] int chunks_that_fit() const {
     std::int64_t widest = 0, length = 1;
     for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
@@ -142,7 +143,7 @@ class Finder {
       length = this->length(node, ways[0]);
     }
     int chunks = 1;
-    while (chunks < kMaxChunks && widest > kCache * members_ * chunks &&
+    while (chunks < kMaxChunks && widest > 2 * kCache * members_ * chunks &&
            2 * chunks * members_ <= length)
       chunks *= 2;
     return chunks;
