@@ -3,6 +3,7 @@
 // of whole tensors between runs; the plan decides later.
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -37,15 +38,26 @@ class Estimator {
   Estimator(const Graph& graph, const Walk& walk, int members) : walk_(walk), members_(members) {
     for (const Node& node : walk.nodes)
       us_.push_back(node.outputs.empty() ? 0.0 : modelled_us(graph, node));
+    std::size_t largest = 0;
     for (const Storage& storage : walk.storages.all) {
-      const bool planned = storage.persistent < 0;
-      bytes_.push_back(planned ? static_cast<double>(memory::aligned(storage.bytes)) : 0.0);
+      if (storage.persistent < 0) largest = std::max(largest, storage.bytes);
+    }
+    for (const Storage& storage : walk.storages.all) {
+      const bool counts = storage.persistent < 0 && storage.bytes * kLeast > largest;
+      life_of_.push_back(counts ? static_cast<int>(bytes_.size()) : -1);
+      if (counts) bytes_.push_back(static_cast<double>(memory::aligned(storage.bytes)));
+    }
+    for (const Node& node : walk.nodes) {
+      const auto counts = [&](int id) { return life_of(id) >= 0 && node.op->view == nullptr; };
+      operands_.emplace_back();
+      std::ranges::copy_if(node.inputs, std::back_inserter(operands_.back().inputs), counts);
+      std::ranges::copy_if(node.outputs, std::back_inserter(operands_.back().outputs), counts);
     }
   }
 
   [[nodiscard]] double bytes_of(int node) const {
     double sum = 0.0;
-    for (const int id : walk_.nodes[row(node)].outputs) sum += bytes_[storage(id)];
+    for (const int id : operands_[row(node)].outputs) sum += bytes_[row(life_of(id))];
     return sum;
   }
 
@@ -74,28 +86,37 @@ class Estimator {
     bool whole = false;  // not cut like the run it is in
   };
 
-  [[nodiscard]] std::size_t storage(int id) const { return row(walk_.storages.of[row(id)]); }
+  /// Tensors of a node with enough bytes to count.
+  struct Operands {
+    std::vector<int> inputs, outputs;
+  };
+  static constexpr std::size_t kLeast = 1000;  // times this is more than the largest: it counts
+
+  /// Of the storage that `id` is in; -1 where that does not count.
+  [[nodiscard]] int life_of(int id) const { return life_of_[row(walk_.storages.of[row(id)])]; }
 
   void note(const Turn& turn, int r, int time, const std::vector<Saved>& saved) {
-    const Node& node = walk_.nodes[row(turn.node)];
+    const Operands& operands = operands_[row(turn.node)];
     const bool reads_again = turn.again || walk_.backward(turn.node);
     const auto use = [&](int id, bool again) {
-      Life& life = lives_[again ? made_again(storage(id), r, saved) : storage(id)];
+      Life& life = lives_[row(again ? made_again(id, r, saved) : life_of(id))];
       if (life.run < 0) life.run = r, life.time = time, life.whole = turn.before;
       life.last_run = r, life.last_time = time;
     };
-    for (const int id : node.inputs) use(id, reads_again && !walk_.original(id, turn.place, saved));
-    for (const int id : node.outputs) use(id, turn.again);
+    for (const int id : operands.inputs)
+      use(id, reads_again && !walk_.original(id, turn.place, saved));
+    for (const int id : operands.outputs) use(id, turn.again);
   }
   /// The life of what is made again of a storage: one for all runs, or one for each.
-  std::size_t made_again(std::size_t s, int r, const std::vector<Saved>& saved) {
-    if (walk_.maker[s] < 0) return s;  // a view of what is kept
-    if (saved[row(walk_.maker[s])] != Saved::each) return bytes_.size() + s;
-    if (each_[s].first != r) {
-      each_[s] = {r, static_cast<int>(lives_.size())};
-      lives_.push_back({bytes_[s]});
+  int made_again(int id, int r, const std::vector<Saved>& saved) {
+    const int life = life_of(id), made_by = walk_.maker[row(walk_.storages.of[row(id)])];
+    if (saved[row(made_by)] == Saved::once) return static_cast<int>(bytes_.size()) + life;
+    auto& [run, own] = each_[row(life)];
+    if (run != r) {
+      run = r, own = static_cast<int>(lives_.size());
+      lives_.push_back({bytes_[row(life)]});
     }
-    return row(each_[s].second);
+    return own;
   }
 
   /// What lives beyond the run of each node, and at the node what lives in the run alone.
@@ -137,9 +158,12 @@ class Estimator {
 
   const Walk& walk_;
   int members_;
-  std::vector<double> us_, bytes_;  // node, storage
-  std::vector<Life> lives_;
-  std::vector<std::pair<int, int>> each_;  // storage -> run and life
+  std::vector<double> us_;                 // node
+  std::vector<Operands> operands_;         // node
+  std::vector<int> life_of_;               // storage -> life, or -1
+  std::vector<double> bytes_;              // life
+  std::vector<Life> lives_;                // as they are, then made again once, then for each run
+  std::vector<std::pair<int, int>> each_;  // life -> run and the one in it
   Turns turns_;
   std::vector<double> born_, dies_, inside_;  // bytes that live beyond their run; per turn, in one
 };
