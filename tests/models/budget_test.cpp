@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/ops.h"
+#include "engine/passes/recompute_estimate.h"
 #include "engine/program.h"
 #include "layers/conv2d.h"
 #include "layers/linear.h"
@@ -173,6 +174,60 @@ TEST_CASE("budget: one below the smallest feasible is an error that says which t
                        "compile: a budget of 100 bytes (0.0 MiB) is below the smallest that is "
                        "feasible, 1472 bytes (0.0 MiB); raise it or take a smaller batch",
                        MemoryError);
+}
+
+/// A copy of the task's graph becomes the training entry as recompute_choices() sees it.
+void prepare(const train::Task& task, Graph& graph) {
+  passes::fuse(graph);
+  std::vector<int> roots = task.entries[0].append(graph);
+  for (const Tensor& root : task.entries[0].roots) roots.push_back(root.id);
+  passes::drop_dead(graph, roots);
+  passes::fuse_updates(graph);
+  passes::layout(graph, true);
+  passes::recompute(graph);
+  passes::schedule(graph);
+}
+
+TEST_CASE("budget: on a short chain the search is near the best of all choices") {
+  using passes::Saved;
+  const train::Task task = train::make_task(
+      {.model = models::chain(7, 8), .sample = {1, kSide, kSide}, .batch = kBatch});
+  Graph graph = task.graph->copy();
+  prepare(task, graph);
+  const auto runs = passes::find_runs(graph, {.members = 1, .chunks = 1});
+  const passes::Walk walk(graph, runs);
+  passes::Estimator estimator(graph, walk, 1);
+
+  std::vector<int> nodes;  // whose results are worth a decision
+  for (int i = 0; i < static_cast<int>(walk.nodes.size()); ++i) {
+    if (walk.droppable[static_cast<std::size_t>(i)] && estimator.bytes_of(i) > 4096)
+      nodes.push_back(i);
+  }
+  REQUIRE(nodes.size() == 7);
+  std::vector<passes::Estimate> all;
+  std::vector<Saved> saved = walk.usual;
+  for (int code = 0; code < 2187; ++code) {  // 3^7
+    for (int rest = code; const int node : nodes) {
+      saved[static_cast<std::size_t>(node)] = static_cast<Saved>(rest % 3);
+      rest /= 3;
+    }
+    all.push_back(estimator.estimate(saved));
+  }
+  const double plain = estimator.estimate(walk.usual).highest();
+  const double smallest = std::ranges::min_element(all, {}, &passes::Estimate::highest)->highest();
+  double reached = plain;
+  for (const passes::Choice& choice : passes::recompute_choices(graph, runs, 1)) {
+    if (choice.saved.empty()) continue;
+    const passes::Estimate found = estimator.estimate(choice.saved);
+    double best = found.us;
+    for (const passes::Estimate& other : all) {
+      if (other.highest() <= found.highest()) best = std::min(best, other.us);
+    }
+    CAPTURE(found.highest() / plain);
+    CHECK(found.us <= best * (found.highest() > plain / 2 ? 1.001 : 1.3));
+    reached = std::min(reached, found.highest());
+  }
+  CHECK(reached <= smallest * 1.001);
 }
 
 }  // namespace
