@@ -10,6 +10,7 @@
 #include "engine/liveness.h"
 #include "engine/ops.h"
 #include "engine/passes/features.h"
+#include "engine/passes/recompute_runs.h"
 #include "engine/passes/runs.h"
 
 namespace poolgrad {
@@ -229,6 +230,28 @@ TEST_CASE("schedule: updates run as soon as their gradient is final") {
   (void)reader;
   passes::schedule(graph);
   CHECK(names(graph) == std::vector<std::string>{"add", "add", "update", "add", "update"});
+  CHECK(check_order(graph) == "");
+}
+
+TEST_CASE("recompute_runs: an update waits for the nodes that read the old weight again") {
+  Graph graph;
+  static constexpr OpDef kUpdate{.name = "update", .infer = same_as_first, .updates = 1};
+  const Tensor x = graph.input({{4}}, "x"), w = graph.parameter({4}, {}, "w");
+  const Tensor h = add(x, w), y = relu(h);
+  graph.in_backward = true;
+  const Tensor gradient = add(y, y);
+  graph.in_backward = false;
+  (void)graph.add(kUpdate, {w, gradient});
+  graph.in_backward = true;
+  (void)add(gradient, h);  // after the update, unless h must be made again from the old w
+  std::vector<passes::Run> runs = passes::find_runs(graph, {});
+  passes::Choice choice{std::vector(graph.nodes.size(), passes::Saved::kept)};
+  choice.saved[0] = passes::Saved::once;
+  REQUIRE(passes::recompute_runs(graph, runs, choice));
+  passes::split(graph, runs, 1);
+  CHECK(names(graph) == std::vector<std::string>{"add", "relu", "add", "add", "update", "add"});
+  CHECK(graph.nodes[3].inputs == graph.nodes[0].inputs);
+  CHECK(graph.nodes[5].inputs[1] == graph.nodes[3].outputs[0]);
   CHECK(check_order(graph) == "");
 }
 
