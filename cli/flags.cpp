@@ -140,6 +140,9 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
                       "planned (one arena), pooled, or direct (malloc for each tensor)")
           ->capture_default_str(),
       "MODE");
+  all.push_back(
+      command.add_flag("--no-winograd", flags.no_winograd,
+                       "convolve by plain sums: half the rounding error, twice the time"));
   add(command.add_option("--budget", flags.budget,
                          "stay within this by computing some of the forward pass twice"),
       "BYTES");
@@ -163,6 +166,7 @@ Options program_options(const PlanFlags& flags) {
   options.threads = flags.threads.value_or(usable_cores());
   options.chunks = chunks_of(flags);
   options.memory = memory_of(flags);
+  options.winograd = !flags.no_winograd;
   if (!flags.budget.empty()) options.budget_bytes = parse_bytes(flags.budget, "--budget");
   if (!flags.memory_limit.empty())
     options.memory_limit_bytes = parse_bytes(flags.memory_limit, "--memory-limit");

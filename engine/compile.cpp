@@ -53,7 +53,7 @@ std::optional<Ordered> recomputed(const Ordered& before, const Choice& choice) {
 /// Kernels by what they were made for. One set per member, as a primitive holds its addresses.
 class Kernels {
  public:
-  explicit Kernels(const Device& device) : device_(device) {}
+  explicit Kernels(const Options& options) : device_(options.device), winograd_(options.winograd) {}
 
   std::shared_ptr<const Kernel> of(const Graph& graph, const Node& node) {
     const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
@@ -62,7 +62,7 @@ class Kernels {
           made.inputs == inputs && made.outputs == outputs)
         return made.kernel;
     }
-    const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_});
+    const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_, winograd_});
     made_[node.op].push_back(
         {node.member, node.attributes, inputs, outputs, std::make_shared<const Kernel>(kernel)});
     return made_[node.op].back().kernel;
@@ -85,6 +85,7 @@ class Kernels {
     std::shared_ptr<const Kernel> kernel;
   };
   Device device_;
+  bool winograd_;
   std::map<const OpDef*, std::vector<Made>> made_;
 };
 
@@ -166,7 +167,7 @@ class Drafts {
       : options_(options),
         name_(point.name),
         plain_(ordered(graph, point, options)),
-        kernels_(options.device) {
+        kernels_(options) {
     check_appended(graph, *plain_.graph, name_);
   }
 
@@ -285,7 +286,8 @@ std::string megabytes(std::size_t bytes) {
 }
 
 [[noreturn]] void refuse_budget(std::size_t budget, std::size_t smallest) {
-  throw BudgetError(smallest, text("compile: a budget of ", budget, " bytes (", megabytes(budget),
+  throw BudgetError(smallest,
+                    text("compile: a budget of ", budget, " bytes (", megabytes(budget),
                          ") is below the smallest that is feasible, ", smallest, " bytes (",
                          megabytes(smallest), "); raise it or take a smaller batch"));
 }

@@ -62,6 +62,7 @@ struct Site {
   std::span<const Spec> outputs;  // empty while infer() runs
   const Attributes& attributes;
   Device device{};
+  bool winograd = true;  // where convolutions may go by tiles
 };
 
 /// Rows [begin, end) of axis 0.

@@ -59,7 +59,7 @@ std::vector<Spec> conv2d_infer(const Site& site) {
 Kernel conv2d_cpu(const Site& site) {
   const Problem p{site.attributes.as<Conv2d>(), site.inputs[0], site.inputs[1], site.outputs[0],
                   site.inputs.size() == 3};
-  if (auto tiles = forward_winograd(p)) return *tiles;
+  if (auto tiles = site.winograd ? forward_winograd(p) : std::nullopt) return *tiles;
   if (auto plain = forward_onednn(p)) return *plain;
   return forward_unfolded(p);
 }
@@ -76,7 +76,7 @@ struct Gradient {
 Kernel conv2d_data_cpu(const Site& site) {
   const Problem p{site.attributes.as<Gradient>().conv, site.outputs[0], site.inputs[1],
                   site.inputs[0]};
-  if (auto tiles = data_winograd(p)) return *tiles;
+  if (auto tiles = site.winograd ? data_winograd(p) : std::nullopt) return *tiles;
   if (auto plain = data_onednn(p)) return *plain;
   return data_unfolded(p);
 }
@@ -115,8 +115,9 @@ Kernel conv2d_weights_cpu(const Site& site) {
   constexpr std::size_t kX = kAdd ? (kBias ? 2 : 1) : 0;
   const Problem p{site.attributes.as<Gradient>().conv, site.inputs[kX], site.outputs[0],
                   site.inputs[kX + 1], kBias};
-  auto kernel = weights_onednn(p, kAdd);
-  return kernel ? *kernel : weights_unfolded(p, kAdd);
+  if (auto tiles = site.winograd ? weights_winograd(p, kAdd) : std::nullopt) return *tiles;
+  if (auto plain = weights_onednn(p, kAdd)) return *plain;
+  return weights_unfolded(p, kAdd);
 }
 
 constexpr auto kRowMajor = Layout::row_major, kChannelsLast = Layout::channels_last;

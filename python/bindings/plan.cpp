@@ -47,6 +47,8 @@ Options options_of(const nb::dict& arguments) {
       options.use_team = nb::cast<bool>(value);
     else if (name == "fuse")
       options.fuse = nb::cast<bool>(value);
+    else if (name == "winograd")
+      options.winograd = nb::cast<bool>(value);
     else if (name == "layout")
       options.layout = nb::cast<bool>(value);
     else if (name == "recompute")

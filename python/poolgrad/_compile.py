@@ -20,6 +20,7 @@ def compile(
     seed: int = 0,
     memory_limit: int | None = None,
     budget: int | None = None,
+    winograd: bool = True,
     keep_gradients: bool = False,
     arena: object = None,
 ) -> _poolgrad.Step:
@@ -35,6 +36,8 @@ def compile(
     budget: in bytes; none when None. The arena stays within it: what the backward pass reads is
         computed again instead of kept, as far as needed and with the same bits. A budget that is
         too small is a MemoryError that names the smallest feasible one.
+    winograd: 3 by 3 convolutions by Winograd's tiles where that is faster; plain sums, with False,
+        have half the rounding error and take twice as long.
     keep_gradients: gradients stay after each step: step.named("gradients").
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
         plan(...).arena_bytes. It is kept as long as step or exports live.
@@ -47,6 +50,7 @@ def compile(
     step = _poolgrad.Step(
         model._build, batch, optimizer, keep_gradients, model._step, arena,
         threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
+        winograd=winograd,
     )  # fmt: skip
     model._compiled(step)
     return step

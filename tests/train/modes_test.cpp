@@ -208,8 +208,19 @@ TEST_CASE(
       CHECK(trained(Net(optimizer, {.updates = Updates::whole_column, .keep_gradients = true}),
                     options) == bits);
       CHECK(trained(Net(optimizer, {}, /*keep=*/true), options) == bits);
-      CHECK(gap(trained(Net(optimizer), {.threads = threads}), bits) < 2e-5);
+      // Adam divides a gradient by its size: rounding counts where a gradient is next to nothing.
+      CHECK(gap(trained(Net(optimizer), {.threads = threads}), bits) < 2e-4);
     }
+  }
+}
+
+TEST_CASE("winograd: tiles change the rounding of convolutions alone") {
+  const Net net;
+  for (const int threads : {1, 2}) {
+    const std::vector<float> tiles = trained(net, {.threads = threads});
+    const std::vector<float> plain = trained(net, {.threads = threads, .winograd = false});
+    CHECK(tiles != plain);
+    CHECK(gap(tiles, plain) < 2e-5);
   }
 }
 
