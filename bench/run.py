@@ -10,6 +10,7 @@ import sys
 import budget
 import export
 import limits
+import losses
 import machine
 import neighbour
 import passes
@@ -32,6 +33,7 @@ BENCHES = {
     "passes": passes,
     "start_up": start_up,
     "peers": peers,
+    "losses": losses,
 }
 
 

@@ -1,5 +1,7 @@
 // poolgrad's training step as a peer among others: the networks, weights and order of the data that
 // networks.py says, and nothing computed that the others do not compute.
+#include <algorithm>
+
 #include "bench/peers/turns.h"
 #include "bench/workload.h"
 #include "engine/machine.h"
@@ -40,7 +42,9 @@ std::size_t kept_by_training(const Blueprint& blueprint) {
 
 void work(const peers::Arguments& given) {
   const train::Task task = train::make_task(bench::spec_of(given.network, given.batch));
-  Program program = compile(*task.graph, {task.training.entry()}, {.threads = given.threads});
+  Program program = compile(
+      *task.graph, {task.training.entry()},
+      {.threads = given.threads, .winograd = std::ranges::count(given.flags, "plain") == 0});
   peers::Data data = peers::read_data(given.folder, given.network);
   set_weights(program, *task.graph, data.weights);
 

@@ -1,8 +1,10 @@
-"""PyTorch's training step, eager or compiled."""
+"""PyTorch's training step, eager or compiled; also in float64, or from weights that are nudged by a
+last bit or two, to see how far rounding carries."""
 
 from peers import networks, turns
 
-FLAGS = ("channels_last", "fused", "compile")
+NUDGES = tuple(f"nudge{seed}" for seed in range(8))
+FLAGS = ("channels_last", "fused", "compile", "float64", *NUDGES)
 given = turns.arguments(FLAGS)
 
 import torch  # noqa: E402 (reads OMP_NUM_THREADS)
@@ -69,6 +71,13 @@ def optimizer_of(network, parameters):
 
 images, labels = (torch.from_numpy(array) for array in networks.data(given.data))
 network = Network(given.network)
+with torch.no_grad():
+    for seed in (NUDGES.index(flag) for flag in given.flags if flag in NUDGES):
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            parameter *= 1 + 2e-7 * torch.randn_like(parameter)
+if "float64" in given.flags:
+    network, images = network.double(), images.double()
 if networks.has_images(given.network):
     images = images.view(-1, 1, 28, 28)
 if "channels_last" in given.flags:

@@ -134,7 +134,7 @@ void serve(const std::function<float(std::int64_t)>& step, const Json& facts,
   Json first = facts;
   for (int i = 1; i <= kLastLoss; ++i) {
     const float loss = step(i - 1);
-    if (i == 1 || i == 4 || i == kLastLoss) first["loss_at_step"][std::to_string(i)] = loss;
+    if (i <= 4 || i == kLastLoss) first["loss_at_step"][std::to_string(i)] = loss;
   }
   Windows windows(step, kLastLoss);
   (void)windows.measure(0.0);

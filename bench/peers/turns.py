@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 
-LOSS_STEPS = (1, 4, 20)
+LOSS_STEPS = (1, 2, 3, 4, 20)
 WARM_SECONDS = 0.3
 
 
