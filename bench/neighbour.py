@@ -52,12 +52,12 @@ class Neighbour:
     def __enter__(self):
         core = max(os.sched_getaffinity(0))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SPIN],
-            env=os.environ | {"CORE": str(core)},
-            start_new_session=True,
+            [sys.executable, "-c", SPIN, str(core), str(os.getpid())], start_new_session=True
         )
 
     def __exit__(self, *error):
+        if self.process.poll() is not None:
+            raise SystemExit("bench: the neighbour ended early")
         self.process.kill()
         self.process.wait()
 
