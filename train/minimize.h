@@ -7,8 +7,8 @@
 namespace poolgrad::train {
 
 /// When updates run: each as soon as its gradient is final (lowest peak), or one over whole columns
-/// (one launch; what clipping by the global norm or an all-reduce needs). Both give the same bits with
-/// Options::fuse_updates off, which only the first can use.
+/// (one launch; what clipping by the global norm or an all-reduce needs). Both give the same bits
+/// with Options::fuse_updates off, which only the first can use.
 enum class Updates : std::uint8_t { at_gradient, whole_column };
 
 struct MinimizeOptions {

@@ -29,7 +29,8 @@ TEST_CASE("task: three entries over one set of parameters") {
   CHECK(task.logits.shape() == Shape{8, 10});
   CHECK(task.graph->column("parameters").size() == 2);
   const Blueprint blueprint = draft(*task.graph, task.entries);
-  for (const char* entry : {"train", "evaluate", "predict"}) CHECK_NOTHROW((void)blueprint.entry(entry));
+  for (const char* entry : {"train", "evaluate", "predict"})
+    CHECK_NOTHROW((void)blueprint.entry(entry));
   CHECK(blueprint.entry("predict").steps.size() < blueprint.entry("train").steps.size());
 }
 
