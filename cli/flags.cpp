@@ -140,9 +140,8 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
                       "planned (one arena), pooled, or direct (malloc for each tensor)")
           ->capture_default_str(),
       "MODE");
-  all.push_back(
-      command.add_flag("--no-winograd", flags.no_winograd,
-                       "convolve by plain sums: half the rounding error, twice the time"));
+  all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
+                                 "convolve by plain sums, which are slower and round less"));
   add(command.add_option("--budget", flags.budget,
                          "stay within this by computing some of the forward pass twice"),
       "BYTES");

@@ -45,8 +45,8 @@ struct Options {
   bool fuse = true, fuse_updates = true, layout = true, recompute = true, schedule = true,
        in_place = true, features = true;
 
-  /// Convolutions of 3 by 3 windows by Winograd's tiles where that is faster. Plain sums have half
-  /// the rounding error and take twice as long.
+  /// Convolutions of 3 by 3 windows by Winograd's tiles where that is faster. Plain sums are
+  /// slower and round less.
   bool winograd = true;
 
   bool place = true;  // false: only lower bounds are found, for questions; no Program can be made

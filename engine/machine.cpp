@@ -9,6 +9,7 @@
 #include <Eigen/Core>
 #include <sched.h>
 
+#include "engine/backend/x86_level.h"
 #include "engine/error.h"
 #ifdef POOLGRAD_ONEDNN
 #include <oneapi/dnnl/dnnl.h>
@@ -69,13 +70,8 @@ double cores_by_quota(const fs::path& root, double limit) {
 }  // namespace
 
 std::string instruction_set() {
-#if defined(__x86_64__)
-  // The levels that POOLGRAD_CLONES names (backend/loops.h), by features that only they have.
-  if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0)
-    return "avx512";
-  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0) return "avx2";
-#endif
-  return "baseline";
+  const int level = x86_level();
+  return level == 4 ? "avx512" : level == 3 ? "avx2" : "baseline";
 }
 
 std::string kernel_library() {

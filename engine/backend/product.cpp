@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/backend/product_eigen.h"
+#include "engine/backend/x86_level.h"
 
 namespace poolgrad {
 namespace detail {
@@ -28,13 +29,8 @@ std::size_t workspace_bytes(const Product& product) {
 
 ProductCall product_call() {
 #ifdef POOLGRAD_X86_LEVELS
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512cd"))
-    return detail::product_v4;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi2"))
-    return detail::product_v3;
+  if (x86_level() == 4) return detail::product_v4;
+  if (x86_level() == 3) return detail::product_v3;
 #endif
   return detail::product_baseline;
 }

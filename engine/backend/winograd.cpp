@@ -35,18 +35,13 @@ std::size_t workspace_bytes(const Problem& p) {
   return static_cast<std::size_t>(kPlanes * values) * sizeof(float);
 }
 
-std::vector<Calls> copies() {
-  std::vector<Calls> all{detail::kBaseline};
+const Calls& calls(int level) {
 #ifdef POOLGRAD_X86_LEVELS
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi2"))
-    all.insert(all.begin(), detail::kV3);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512cd"))
-    all.insert(all.begin(), detail::kV4);
+  if (level == 4) return detail::kV4;
+  if (level == 3) return detail::kV3;
 #endif
-  return all;
+  (void)level;
+  return detail::kBaseline;
 }
 
 }  // namespace poolgrad::winograd

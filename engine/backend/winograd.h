@@ -2,13 +2,12 @@
 // and in workspace that the caller gives. Knows no tensors. The body is in winograd_tiles.h.
 //
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): 36 multiplications
-// for each 4 by 4 outputs instead of 144. The points are 0, ±3/4, ±3/2 and infinity: the usual 0,
-// ±1, ±2 double the rounding error. With these it is about twice that of a sum in plain order.
+// for each 4 by 4 outputs instead of 144. The points are 0, ±3/4, ±3/2 and infinity, which
+// round less than the usual 0, ±1, ±2 and infinity.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace poolgrad::winograd {
 
@@ -45,8 +44,8 @@ struct Calls {
                   std::byte* workspace);
 };
 
-/// For each instruction set of this build that the processor has, the widest first.
-[[nodiscard]] std::vector<Calls> copies();
+/// The copies for an x86_level() that the processor has.
+[[nodiscard]] const Calls& calls(int level);
 
 namespace detail {
 

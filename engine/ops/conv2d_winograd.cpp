@@ -1,8 +1,10 @@
 // conv2d by Winograd's tiles, where they beat sums in plain order: 3 by 3 windows with stride 1.
+#include <utility>
+
 #include "engine/backend/loops.h"
 #include "engine/backend/winograd.h"
+#include "engine/backend/x86_level.h"
 #include "engine/ops/conv2d.h"
-#include "memory/alignment.h"
 
 namespace poolgrad::convolution {
 namespace {
@@ -32,7 +34,7 @@ std::optional<Kernel> forward_winograd(const Problem& problem) {
   const auto p = tiles(problem);
   if (!p) return {};
   return Kernel{
-      [p = *p, call = winograd::copies().front().forward, bias = problem.bias](const Args& a) {
+      [p = *p, call = winograd::calls(x86_level()).forward, bias = problem.bias](const Args& a) {
         call(p, a.in<float>(0), a.in<float>(1), bias ? a.in<float>(2) : nullptr, a.out<float>(),
              a.workspace());
       },
@@ -47,7 +49,7 @@ std::optional<Kernel> data_winograd(const Problem& problem) {
   std::swap(p->in, p->out);
   p->padding_h = 2 - p->padding_h, p->padding_w = 2 - p->padding_w;
   p->flipped = true, p->relu = false;
-  return Kernel{[p = *p, call = winograd::copies().front().forward](const Args& a) {
+  return Kernel{[p = *p, call = winograd::calls(x86_level()).forward](const Args& a) {
                   call(p, a.in<float>(0), a.in<float>(1), nullptr, a.out<float>(), a.workspace());
                 },
                 winograd::workspace_bytes(*p)};
@@ -59,7 +61,7 @@ std::optional<Kernel> weights_winograd(const Problem& problem, bool add) {
   const std::int64_t places = p->images * p->out_height() * p->out_width();
   const int x = !add ? 0 : problem.bias ? 2 : 1;
   return Kernel{
-      [=, p = *p, call = winograd::copies().front().weights, bias = problem.bias](const Args& a) {
+      [=, p = *p, call = winograd::calls(x86_level()).weights, bias = problem.bias](const Args& a) {
         const float* dy = a.in<float>(x + 1);
         call(p, a.in<float>(x), dy, add, a.out<float>(), a.workspace());
         if (bias) loops::sum_rows(dy, places, p.out, p.out, add, a.out<float>(1));

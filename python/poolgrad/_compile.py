@@ -37,7 +37,7 @@ def compile(
         computed again instead of kept, as far as needed and with the same bits. A budget that is
         too small is a MemoryError that names the smallest feasible one.
     winograd: 3 by 3 convolutions by Winograd's tiles where that is faster; plain sums, with False,
-        have half the rounding error and take twice as long.
+        are slower and round less.
     keep_gradients: gradients stay after each step: step.named("gradients").
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
         plan(...).arena_bytes. It is kept as long as step or exports live.
