@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 
 #include "engine/backend/one_thread.h"
 #include "engine/cost.h"
@@ -177,7 +178,7 @@ class Drafts {
   Entry within(std::size_t most_bytes, std::size_t& least_bytes) {
     if (auto entry = draft({}, most_bytes)) return std::move(*entry);
     const auto choices = passes::recompute_choices(*plain_.graph, plain_.runs, options_.threads);
-    for (const Choice& choice : choices) {
+    for (const Choice& choice : std::span(choices).subspan(1)) {  // the first is to keep all
       if (auto entry = draft(choice, most_bytes)) return std::move(*entry);
     }
     auto least = static_cast<std::size_t>(-1);
@@ -223,7 +224,7 @@ class Drafts {
 bool shared(const TensorTable& tensors, int id, const Options& options) {
   const std::string& column = tensors.column[row(id)];
   if (options.share == nullptr || column == "inputs" || column == "kept" || column == "settings" ||
-      column == "lent")
+      tensors.lent(id))
     return false;
   const TensorTable& theirs = options.share->blueprint().tensors;
   for (int other = 0; other < theirs.size(); ++other) {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <numeric>
+#include <limits>
 
 #include "engine/error.h"
 #include "engine/report.h"
@@ -89,7 +89,7 @@ class Picture {
  private:
   template <typename F>
   [[nodiscard]] double least(const F& value) const {
-    double result = value(what_.curves[0].points[0]);
+    double result = std::numeric_limits<double>::infinity();
     for (const Curve& curve : what_.curves)
       for (const Curve::Point& point : curve.points)
         result = std::min<double>(result, value(point));
@@ -134,6 +134,7 @@ class Picture {
   }
 
   void line(const Curve& curve) {
+    if (curve.points.empty()) return;
     const char* command = "M";
     out_ << "<path d=\"";
     for (const Curve::Point& point : curve.points) {
@@ -183,8 +184,7 @@ void check(const CurvePicture& picture) {
                                  point.bytes, " bytes; logarithmic axes need more than 0"));
     }
   }
-  if (points == 0 || picture.curves[0].points.empty())
-    throw ArgumentError("picture: no points to draw; give each curve at least one");
+  if (points == 0) throw ArgumentError("picture: no points to draw; give at least one curve some");
 }
 
 }  // namespace

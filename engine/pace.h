@@ -27,11 +27,11 @@ class Pace {
   [[nodiscard]] bool is_slower_than_alone() const;
 
   Mode mode_ = Mode::trying_team;
-  int runs_ = 0;       // in this mode
+  int runs_ = 0;       // in this mode; with the team, in this window
   int impatient_ = 0;  // runs in a row in which the caller mostly waited
   double fastest_ = std::numeric_limits<double>::infinity();  // of this trial
   double fastest_team_ = 0.0, fastest_alone_ = 0.0;           // of the last trials; 0: none yet
-  double spent_ = 0.0;                                        // in these runs
+  double spent_ = 0.0;                                        // seconds, in those runs
   double pause_ = 0.0;                                        // until the team is tried again
   double try_again_at_ = 0.0;
 };

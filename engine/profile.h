@@ -29,7 +29,7 @@ struct StepTimes {
 };
 
 /// Calls `run` so often, which must run the entry once and pass the observer on. The clock is read
-/// twice per node: about 0.05 us.
+/// twice per node.
 [[nodiscard]] StepTimes time_steps(const Entry& entry, int steps,
                                    const std::function<void(const Observer&)>& run);
 

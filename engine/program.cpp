@@ -57,13 +57,17 @@ std::int64_t check_feeds(const TensorTable& tensors, std::span<const Feed> feeds
   return rows;
 }
 
-void check_loan(const TensorTable& tensors, Tensor slot, const ArrayView& values) {
+void check_loan(const TensorTable& tensors, Tensor slot, const ArrayView& values,
+                memory::Place place) {
   const int id = slot.id;
   if (id < 0 || id >= tensors.size() || !tensors.lent(id))
     throw ArgumentError(
         "lend: the slot is no lent table of this program; make it by Graph::lent()");
   if (values.data == nullptr) return;
   const Spec& spec = tensors.spec[row(id)];
+  if (values.place != place)
+    throw ArgumentError(text("lend: table '", tensors.name[row(id)],
+                             "' lies in the memory of another device; copy it to the program's"));
   if (values.shape != spec.shape || values.dtype != spec.dtype || !values.row_major() ||
       reinterpret_cast<std::uintptr_t>(values.data) % size_of(spec.dtype) != 0)
     throw ShapeError(text("lend: ", values.shape, " of ", values.dtype, " does not fit table '",
@@ -255,7 +259,7 @@ void Program::run(std::string_view name, std::span<const Feed> feeds, const Obse
 
 void Program::lend(Tensor slot, const ArrayView& values) {
   const Claim claim(state_->running);
-  check_loan(blueprint_.tensors, slot, values);
+  check_loan(blueprint_.tensors, slot, values, state_->arena->place());
   state_->lend(slot.id, values);
 }
 

@@ -39,8 +39,8 @@ class Program {
 
   /// From now on steps read Graph::lent() table `slot` at `values`, whose owner is kept meanwhile;
   /// without data it is taken back, and entries that read it cannot run. Values must be dense
-  /// row-major ones of the slot's own shape and dtype: nothing is copied. Throws ShapeError or
-  /// ArgumentError for others, DeviceError when it is running.
+  /// row-major ones of the slot's own shape and dtype, in the program's memory: nothing is copied.
+  /// Throws ShapeError or ArgumentError for others, DeviceError when it is running.
   void lend(Tensor slot, const ArrayView& values);
 
   /// Whether a team runs the entries, or the calling thread alone: at any time, with the same bits.

@@ -80,7 +80,8 @@ ReportRow planned_row(const Blueprint& blueprint, const Entry& entry, const Make
   ReportRow result;
   result.storage = static_cast<int>(storage);
   result.bytes = memory::aligned(entry.requests[storage].bytes);
-  result.offset = blueprint.persistent_bytes + entry.plan.offsets[storage];
+  if (!entry.plan.offsets.empty())
+    result.offset = blueprint.persistent_bytes + entry.plan.offsets[storage];
   std::tie(result.first, result.end) = steps_of(entry, storage);
   int node = makers.node[storage];
   if (node >= 0) {

@@ -30,7 +30,7 @@ struct ReportRow {
   Role role = Role::other;
   bool persistent = false;  // alive for the whole program
   std::size_t bytes = 0;    // as the plan rounds them
-  std::size_t offset = 0;   // in the arena
+  std::size_t offset = 0;   // in the arena; 0 in a draft without offsets
   int first = 0, end = 0;
   int storage = -1;  // of the entry; -1: persistent
 };

@@ -209,7 +209,7 @@ void out_of_planes(const Problem& p, const float* planes, Index plane, Index beg
       transform<Result>([&](int i, int j) { return load(from + (i * 6 + j) * plane + c); },
                         [&](int i, int j, Vector v) {
                           v += plus;
-                          if (p.relu) v = v > 0.0F ? v : Vector{};
+                          if (p.relu) v = v < 0.0F ? Vector{} : v;  // NaN stays NaN
                           if (i < rows && j < columns) store(to + (i * width + j) * out + c, v);
                         });
     }

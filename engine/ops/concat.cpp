@@ -83,10 +83,6 @@ constexpr OpDef kPart{
 std::vector<Spec> concat_infer(const Site& site) {
   const int axis = site.attributes.as<Along>().axis;
   Spec whole = site.inputs[0];
-  if (axis < 0 || axis >= whole.shape.rank()) {
-    throw ShapeError(text("concat: ", whole.shape, " has ", whole.shape.rank(), " axes; axis ",
-                          axis, " is none of them"));
-  }
   std::int64_t extent = 0;
   for (const Spec& part : site.inputs) {
     Spec like = part;
@@ -140,8 +136,11 @@ constexpr OpDef kConcat{
 
 Tensor concat(const std::vector<Tensor>& tensors, int axis) {
   if (tensors.empty()) throw ShapeError("concat: there are no tensors; give at least one");
-  const int from_start = axis < 0 ? axis + tensors[0].shape().rank() : axis;
-  return tensors[0].graph->add(kConcat, tensors, Along{from_start})[0];
+  const int rank = tensors[0].shape().rank();
+  if (axis < -rank || axis >= rank)
+    throw ShapeError(text("concat: ", tensors[0].shape(), " has ", rank, " axes; axis ", axis,
+                          " is none of them"));
+  return tensors[0].graph->add(kConcat, tensors, Along{axis < 0 ? axis + rank : axis})[0];
 }
 
 }  // namespace poolgrad

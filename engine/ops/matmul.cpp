@@ -174,7 +174,7 @@ Kernel by_onednn(const Problem& p) {
 }
 
 /// oneDNN packs what stands right. Where that is a transposed weight and left has few rows, it is
-/// cheaper to have the rows packed, and to turn the result, which is small: up to a fifth is saved.
+/// cheaper to have the rows packed, and to turn the result, which is small.
 bool is_better_turned(const Product& q) {
   return q.transpose_b && !q.transpose_a && q.keep == 0.0F && q.m <= 32 && q.n >= 2 * q.m;
 }

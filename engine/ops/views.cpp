@@ -62,7 +62,7 @@ constexpr OpDef kSlice{
     .infer = slice_infer,
     .view = [](const Site& site) -> std::vector<std::ptrdiff_t> {
       const auto row_bytes =
-          static_cast<std::int64_t>(site.inputs[0].bytes()) / site.inputs[0].shape[0];
+          site.inputs[0].strides()[0] * static_cast<std::int64_t>(size_of(site.inputs[0].dtype));
       return {-site.attributes.as<Rows>().begin * row_bytes};
     },
 };

@@ -34,17 +34,11 @@ void recompute(Graph& graph);
 /// Each update as soon as its gradient is final and the last reader of the old value has run.
 void schedule(Graph& graph);
 
+/// What find_runs() in runs.h is asked for.
 struct Split {
   int members = 1;  // how many can work at once. The team may be smaller: the bits are the same
-  int chunks =
-      0;  // in how many goes a member takes its rows; 0: until the rows of a node fit a cache
+  int chunks = 0;   // in how many goes a member takes its rows; 0: as their sizes suggest
   bool features = true;  // may cut along features where that moves fewer bytes
 };
-
-/// A run of nodes that can be cut along the same rows is done part by part: the whole run for some
-/// rows, then for the next, so that what lies between its nodes dies early and no two members meet.
-/// Sums over rows are added to in place, one per member, and the members' sums are added at the
-/// end. What cannot be cut, or is not worth it, one member does alone.
-void split(Graph& graph, const Split& settings);
 
 }  // namespace poolgrad::passes

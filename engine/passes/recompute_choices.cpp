@@ -1,4 +1,4 @@
-// A search in rounds: each round lowers the target by a step, makes more nodes again until no run
+// A search in rounds: each round lowers the target by a step, makes more nodes again until no node
 // is above it, and takes back what was not needed for that. Peaks are estimated from the lifetimes
 // of whole tensors between runs; the plan decides later.
 #include <algorithm>

@@ -28,6 +28,9 @@ void Walk::take_back() {
   std::vector<int> stands_for(row(graph_.tensors.size()), -1);
   std::vector<bool> gone(nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
+    for (int& id : nodes[i].inputs) {
+      if (stands_for[row(id)] >= 0) id = stands_for[row(id)];
+    }
     if (!nodes[i].op->recompute || !backward_[i]) continue;
     std::size_t first = 0;
     while (first < i && (nodes[first].op != nodes[i].op || backward_[first] ||
@@ -41,9 +44,6 @@ void Walk::take_back() {
     gone[i] = true;
   }
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    for (int& id : nodes[i].inputs) {
-      if (stands_for[row(id)] >= 0) id = stands_for[row(id)];
-    }
     if (gone[i]) nodes[i].inputs.clear(), nodes[i].outputs.clear();
   }
   for (Run& run : runs)

@@ -41,14 +41,15 @@ class Walk {
 
   std::vector<Node> nodes;
   std::vector<Run> runs;
-  Storages storages;             // of `nodes`, before any is made again
-  std::vector<int> run_of;       // node -> run, -1: taken back
-  std::vector<Cut> cut_of;       // node -> how it is cut there
-  std::vector<bool> everywhere;  // node -> whether each member does it for itself
-  std::vector<int> producer;     // tensor -> node, or -1
-  std::vector<int> maker;        // storage -> the only node that is no view and writes it, or -1
-  std::vector<bool> droppable;   // node
-  std::vector<Saved> usual;      // node -> what recompute() would do
+  Storages storages;        // of `nodes`, before any is made again
+  std::vector<int> run_of;  // node -> run, -1: taken back
+  std::vector<Cut> cut_of;  // node -> how it is cut there
+  std::vector<bool>
+      everywhere;             // node -> whether every member makes what comes out whole for itself
+  std::vector<int> producer;  // tensor -> node, or -1
+  std::vector<int> maker;     // storage -> the only node that is no view and writes it, or -1
+  std::vector<bool> droppable;  // node
+  std::vector<Saved> usual;     // node -> what recompute() would do
 
   [[nodiscard]] bool has_backward() const {
     return first_backward_ < static_cast<int>(runs.size());

@@ -11,7 +11,7 @@ constexpr std::int64_t kCache = 1 << 20;          // bytes that stay in a core's
 struct CutNode {
   int node = 0;
   Cut cut{};
-  bool everywhere = false;  // each member does it for itself; where cut, adds up the sums
+  bool everywhere = false;  // every member makes what comes out whole for itself
 };
 
 /// Nodes that are done part by part, or one node that is done whole (parts == 1).
@@ -26,7 +26,10 @@ struct Run {
 /// was made before it.
 [[nodiscard]] std::vector<Run> find_runs(const Graph& graph, const Split& settings);
 
-/// split() with runs that are found already: every node of theirs once, others not at all.
+/// Writes the runs out part by part: the whole run for some rows (or features), then for the next,
+/// so that what lies between its nodes dies early and no two members meet. Sums over rows are added
+/// to in place, one per member, and the members' sums are added at the end. A run of one part is
+/// done by one member alone, or by each for itself.
 void split(Graph& graph, std::span<const Run> runs, int members);
 
 /// What the op offers at this node, best first; nothing where it can only be done whole.

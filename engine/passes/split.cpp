@@ -3,6 +3,7 @@
 #include <cassert>
 #include <utility>
 
+#include "engine/cost.h"
 #include "engine/ops.h"
 #include "engine/passes/runs.h"
 
@@ -97,8 +98,7 @@ class Writer {
     std::vector<int> inputs;
     for (const int id : node.inputs) inputs.push_back(whole(id, member));
     if (node.op->view == nullptr) {
-      for (const auto* ids : {&node.inputs, &node.outputs})
-        for (const int id : *ids) load_[row(member)] += static_cast<std::int64_t>(spec(id).bytes());
+      load_[row(member)] += static_cast<std::int64_t>(work_of(graph_, node).bytes);
       for (const int id : node.outputs) maker_[row(id)] = member;
     }
     graph_.nodes.push_back(node);
@@ -227,10 +227,6 @@ class Writer {
 void split(Graph& graph, std::span<const Run> runs, int members) {
   Writer writer(graph, members);
   for (const Run& run : runs) writer.write(run);
-}
-
-void split(Graph& graph, const Split& settings) {
-  split(graph, find_runs(graph, settings), settings.members);
 }
 
 }  // namespace poolgrad::passes

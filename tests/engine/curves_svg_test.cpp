@@ -44,6 +44,8 @@ TEST_CASE("curves: one point alone is drawn") {
 
 TEST_CASE("curves: no points, and points that a logarithm has no place for, are refused") {
   CHECK_THROWS_AS((void)curves_svg({"t", "x", {}, false}), ArgumentError);
+  CHECK_NOTHROW((void)curves_svg(
+      {"t", "x", {{"none", "#111", false, {}}, {"a", "#222", false, {{1, 100}}}}, true}));
   CHECK_THROWS_AS((void)curves_svg({"t", "x", {{"a", "#111", false, {{0, 100}}}}, true}),
                   ArgumentError);
   CHECK_NOTHROW((void)curves_svg({"t", "x", {{"a", "#111", false, {{0, 0}}}}, false}));

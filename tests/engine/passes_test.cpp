@@ -11,6 +11,7 @@
 #include "engine/ops.h"
 #include "engine/passes/features.h"
 #include "engine/passes/recompute_runs.h"
+#include "engine/passes/recompute_walk.h"
 #include "engine/passes/runs.h"
 
 namespace poolgrad {
@@ -134,6 +135,33 @@ TEST_CASE("recompute: the backward pass reads batch norms of its own, made in it
   }
 }
 
+TEST_CASE("recompute_walk: what was made again is taken back, also where it reads what was") {
+  Graph graph;
+  const auto weight = [&](const char* name) { return graph.parameter({16, 16, 3, 3}, {}, name); };
+  const Tensor x = graph.input({{8, 16, 8, 8}, DType::f32, Layout::channels_last}, "x");
+  const Tensor first = weight("first"), second = weight("second");
+  const Tensor scale = graph.parameter({16}, {}, "scale"),
+               shift = graph.parameter({16}, {}, "shift");
+  Tensor t = dropout(batch_norm(conv2d(x, first, {}, {.padding = {1, 1}}), scale, shift), 0.5);
+  t = reshape(global_avg_pool2d(conv2d(t, second, {}, {.padding = {1, 1}})), {8, 16});
+  const Tensor loss = softmax_cross_entropy(t, graph.input({{8}, DType::i64}, "labels"));
+  const std::vector<Tensor> wanted{first, second};
+  std::vector<int> roots{loss.id};
+  for (const Tensor& gradient : differentiate(loss, wanted, graph.input({{}}, "one")))
+    roots.push_back(gradient.id);
+  passes::drop_dead(graph, roots);
+  passes::recompute(graph);
+  CHECK(count(graph, "batch_norm") == 2);
+  CHECK(count(graph, "dropout") == 2);
+  const auto runs = passes::find_runs(graph, {.members = 1, .chunks = 1});
+  const passes::Walk walk(graph, runs);
+  for (const char* op : {"batch_norm", "dropout"}) {
+    CHECK(std::ranges::count_if(walk.nodes, [&](const Node& node) {
+            return node.op->name == op && !node.outputs.empty();
+          }) == 1);
+  }
+}
+
 TEST_CASE("runs: nodes that share rows are cut together, and every node is in one run") {
   Graph graph;
   const Tensor x = graph.input({{128, 8, 32, 32}, DType::f32, Layout::channels_last}, "x");
@@ -189,7 +217,7 @@ struct TwoLayers {
 
 TEST_CASE("features: each member keeps its rows of one weight and its columns of the next") {
   TwoLayers net(32);
-  passes::split(net.graph, {.members = 2});
+  passes::split(net.graph, passes::find_runs(net.graph, {.members = 2}), 2);
   CHECK(check_order(net.graph) == "");
   const Storages storages = assign_storages(net.graph, true);
   CHECK(phases(net.graph, storages).back() == 1);  // they meet once, for the logits

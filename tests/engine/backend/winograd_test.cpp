@@ -1,6 +1,7 @@
 // Winograd's tiles in every copy that this processor runs, against sums in f64.
 #include "engine/backend/winograd.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <doctest/doctest.h>
@@ -120,6 +121,20 @@ TEST_CASE("winograd: the gradient of the weights agrees with sums in f64, and ca
         CHECK(gap(gradient, expected) < 3e-6);
       }
     }
+  }
+}
+
+TEST_CASE("winograd: relu keeps NaN, as it does elsewhere") {
+  Problem p{1, 4, 4, 16, 16, 1, 1};
+  p.relu = true;
+  Data data(p);
+  std::fill(data.x.begin(), data.x.end(), NAN);
+  testing::Buffer workspace(workspace_bytes(p));
+  for (const int level : {1, 3, 4}) {
+    if (level > x86_level()) continue;
+    std::vector<float> y(data.dy.size());
+    calls(level).forward(p, data.x.data(), data.weight.data(), nullptr, y.data(), workspace.data());
+    CHECK(std::ranges::all_of(y, [](float value) { return std::isnan(value); }));
   }
 }
 

@@ -110,6 +110,8 @@ TEST_CASE("concat: errors name the shapes and the axis") {
                        "concat: [4, 3, 4, 4] of float32 does not go on [4, 3, 8, 8] of float32; "
                        "tensors may differ in axis 1 only",
                        ShapeError);
+  CHECK_THROWS_WITH_AS(concat({x, x}, -5),
+                       "concat: [4, 3, 8, 8] has 4 axes; axis -5 is none of them", ShapeError);
   CHECK_THROWS_WITH_AS(concat({x, x}, 4), "concat: [4, 3, 8, 8] has 4 axes; axis 4 is none of them",
                        ShapeError);
   CHECK_THROWS_WITH_AS(concat({}, 1), "concat: there are no tensors; give at least one",

@@ -147,6 +147,12 @@ TEST_CASE("lend: what is not the table's shape, nobody's table, or not lent at a
                        "lend: [30, 800] of uint8 does not fit table 'table' [40, 600] of uint8; it "
                        "must be dense and equal, since nothing is copied",
                        ShapeError);
+  view = bytes.view();
+  view.place.space = memory::Space::cuda;
+  CHECK_THROWS_WITH_AS(program.lend(net.table, view),
+                       "lend: table 'table' lies in the memory of another device; copy it to the "
+                       "program's",
+                       ArgumentError);
   CHECK_THROWS_AS(program.lend(net.weight, bytes.view()), ArgumentError);
   CHECK_THROWS_WITH_AS(program.run("run"),
                        "run: entry 'run' reads table 'table', which nobody lent; call "

@@ -46,7 +46,9 @@ TEST_CASE("views: columns of a matrix lie as far apart as before, also those of 
   CHECK(fewer.shape() == Shape{4, 2});
   CHECK(fewer.spec().strides() == Shape{6, 1});
   CHECK(fewer.spec().bytes() == (3 * 6 + 2) * sizeof(float));
+  const Tensor later = slice(fewer, 3, 4);  // rows of columns
   const Storages storages = assign_storages(graph, false);
+  CHECK(storages.begin[static_cast<std::size_t>(later.id)] == (3 * 6 + 2) * sizeof(float));
   CHECK(storages.begin[static_cast<std::size_t>(fewer.id)] == 2 * sizeof(float));
   CHECK(storages.of[static_cast<std::size_t>(fewer.id)] ==
         storages.of[static_cast<std::size_t>(x.id)]);
