@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr int kRounds = 9, kLosses = 10;
-constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
+constexpr double kWindowSeconds = 0.25;
 
 /// The arenas of all programs there are: each is what a budget of a byte less than the last gives.
 std::vector<std::size_t> arenas(const train::TaskSpec& spec, Options options) {
@@ -53,24 +53,19 @@ struct Side {
   std::vector<float> losses{};
   std::vector<bench::Window> windows{};
 
-  [[nodiscard]] double step_us(double q) {
-    std::ranges::sort(windows, {}, &bench::Window::step_us);
-    return windows[static_cast<std::size_t>(q * static_cast<double>(windows.size() - 1) + 0.5)]
-        .step_us;
-  }
+  [[nodiscard]] double step_us(double q) const { return bench::step_us(windows, q); }
 };
 
 Json point(Side& side, Side& plain) {
   const Blueprint& blueprint = side.training->program().blueprint();
   const bool same =
       std::memcmp(side.losses.data(), plain.losses.data(), kLosses * sizeof(float)) == 0;
-  return {
-      {"arena_bytes", blueprint.arena_bytes()},
-      {"made_again", side.training->entry().made_again},
-      {"modelled_extra_time", side.training->entry().extra_time},
-      {"step_us_p10_p50_p90", {side.step_us(0.1), side.step_us(0.5), side.step_us(0.9)}},
-      {"same_losses", same},
-      {"quiet", std::ranges::all_of(side.windows, [](auto& w) { return w.foreign_cpu < kQuiet; })}};
+  return {{"arena_bytes", blueprint.arena_bytes()},
+          {"made_again", side.training->entry().made_again},
+          {"modelled_extra_time", side.training->entry().extra_time},
+          {"step_us_p10_p50_p90", {side.step_us(0.1), side.step_us(0.5), side.step_us(0.9)}},
+          {"same_losses", same},
+          {"quiet", std::ranges::all_of(side.windows, &bench::Window::quiet)}};
 }
 
 void measure(int argc, char** argv) {
@@ -93,7 +88,10 @@ void measure(int argc, char** argv) {
     }
   }
   for (int round = 0; round < kRounds; ++round) {
-    for (Side& side : sides) side.windows.push_back(window(*side.training, kWindowSeconds));
+    for (Side& side : sides) {
+      if (options.threads > 1) (void)window(*side.training, bench::kLeadInSeconds);
+      side.windows.push_back(window(*side.training, kWindowSeconds));
+    }
   }
   Json line{{"bench", "budget"},          {"model", model},         {"batch", batch},
             {"threads", options.threads}, {"data", samples.name()}, {"programs", all.size()},

@@ -7,7 +7,6 @@
 //
 // JSON lines, one per row of a table.
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 #include <random>
 #include <string>
@@ -17,6 +16,7 @@
 #include "bench/requests/cut_rectangle.h"
 #include "bench/requests/random_requests.h"
 #include "bench/requests/smallest_arena.h"
+#include "bench/workload.h"
 #include "memory/plan.h"
 
 using namespace poolgrad::memory;
@@ -24,11 +24,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
+using poolgrad::bench::Clock, poolgrad::bench::seconds_since;
 
 void print(const Json& row) { std::cout << row.dump() << std::endl; }
 

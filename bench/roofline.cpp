@@ -5,7 +5,6 @@
 //
 // One JSON line: the best rates seen.
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 
 #include <nlohmann/json.hpp>
@@ -19,11 +18,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
+using bench::Clock, bench::seconds_since;
 
 /// The shortest of many calls, in seconds.
 template <typename F>

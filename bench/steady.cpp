@@ -9,7 +9,6 @@
 #include <iostream>
 
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include "bench/workload.h"
 #include "memory/allocation_count.h"
@@ -18,12 +17,6 @@ using namespace poolgrad;
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-rusage usage() {
-  rusage result{};
-  getrusage(RUSAGE_SELF, &result);
-  return result;
-}
 
 void measure(int argc, char** argv) {
   if (argc != 5) throw ArgumentError("steady: give MODEL BATCH THREADS STEPS");
@@ -38,12 +31,12 @@ void measure(int argc, char** argv) {
   constexpr int kWarmSteps = 100;
   for (int i = 0; i < kWarmSteps; ++i) training.step();
 
-  const rusage before = usage();
+  const rusage before = bench::usage();
   const std::size_t sleeps = training.program().sleeps();
   const memory::AllocationWindow window;
   for (int i = 0; i < steps; ++i) training.step();
   const memory::AllocationCounts counts = window.counts();
-  const rusage after = usage();
+  const rusage after = bench::usage();
   const Json line{{"bench", "steady"},
                   {"model", argv[1]},
                   {"batch", batch},

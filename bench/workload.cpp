@@ -2,7 +2,6 @@
 #include "bench/workload.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -11,7 +10,6 @@
 
 #include <gnu/libc-version.h>
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "engine/machine.h"
@@ -24,12 +22,6 @@
 
 namespace poolgrad::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 /// Dense bytes on 64 of their own.
 ArrayView zeros(const Shape& shape, DType dtype) {
@@ -55,12 +47,6 @@ double foreign_seconds() {
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
   return busy / static_cast<double>(sysconf(_SC_CLK_TCK)) - static_cast<double>(own.tv_sec) -
          static_cast<double>(own.tv_nsec) * 1e-9;
-}
-
-rusage usage() {
-  rusage result{};
-  getrusage(RUSAGE_SELF, &result);
-  return result;
 }
 
 double microseconds(const timeval& time) {
@@ -183,6 +169,12 @@ void Training::step(const Observer* observer) {
   program_.run("train", {&feed, 1}, observer);
 }
 
+rusage usage() {
+  rusage result{};
+  getrusage(RUSAGE_SELF, &result);
+  return result;
+}
+
 Window window(Training& training, double seconds) {
   Window result;
   const rusage before = usage();
@@ -203,6 +195,13 @@ Window window(Training& training, double seconds) {
   return result;
 }
 
+double step_us(std::span<const Window> windows, double q) {
+  std::vector<double> times;
+  for (const Window& window : windows) times.push_back(window.step_us);
+  std::ranges::sort(times);
+  return times[static_cast<std::size_t>(q * static_cast<double>(times.size() - 1) + 0.5)];
+}
+
 ResidentPeak::ResidentPeak() {
   std::ofstream("/proc/self/clear_refs") << 5;  // from now on VmHWM is the peak since now
   before_ = status_bytes("VmRSS:");
@@ -210,6 +209,12 @@ ResidentPeak::ResidentPeak() {
 
 std::size_t ResidentPeak::bytes() const {
   return std::max(status_bytes("VmHWM:"), before_) - before_;
+}
+
+std::string shapes_of(const std::vector<Spec>& specs) {
+  std::string result;
+  for (const Spec& spec : specs) result += (result.empty() ? "" : " ") + to_string(spec.shape);
+  return result;
 }
 
 int positive(const char* name, const char* value) {

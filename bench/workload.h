@@ -3,11 +3,15 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
+
+#include <sys/resource.h>
 
 #include "engine/program.h"
 #include "train/batches.h"
@@ -71,18 +75,37 @@ class Training {
   std::optional<train::Batches> batches_;
 };
 
+using Clock = std::chrono::steady_clock;
+[[nodiscard]] inline double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Of this process, until now.
+[[nodiscard]] rusage usage();
+
+/// Of one core: a window in which others used as much or more is a noisy one.
+inline constexpr double kQuiet = 0.04;
+/// Longer than a team that was disturbed stays away (pace.h): what to run, untimed, before the
+/// window of a team that slept while others ran.
+inline constexpr double kLeadInSeconds = 0.5;
+
 /// Steps without a pause for some time, and what else went on meanwhile.
 struct Window {
   int steps = 0;
   double step_us = 0.0;          // mean
   double faults_per_step = 0.0;  // minor page faults of this process
   double system_us_per_step = 0.0;
-  double foreign_cpu = 0.0;  // of one core, used by everybody else: 0.04 and more is a noisy window
+  double foreign_cpu = 0.0;  // of one core, used by everybody else
+
+  [[nodiscard]] bool quiet() const { return foreign_cpu < kQuiet; }
 };
 
 /// At least one step, until `seconds` are over. The system counts CPU time in ticks of 10 ms, so
 /// take 0.25 s or more.
 [[nodiscard]] Window window(Training& training, double seconds);
+
+/// The quantile `q` in [0, 1] of their step_us, which is that of one of them.
+[[nodiscard]] double step_us(std::span<const Window> windows, double q);
 
 /// How much more of this process has been in memory, at most, than when this was made.
 class ResidentPeak {
@@ -93,6 +116,9 @@ class ResidentPeak {
  private:
   std::size_t before_;
 };
+
+/// "[32, 784] [128, 784]".
+[[nodiscard]] std::string shapes_of(const std::vector<Spec>& specs);
 
 /// A number from 1 on, out of a command line. Throws ArgumentError.
 [[nodiscard]] int positive(const char* name, const char* value);
