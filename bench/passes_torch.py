@@ -1,8 +1,8 @@
 """`passes_torch.py MODEL BATCH`: the most bytes that PyTorch allocates in one training step.
 
-Of what torch.profiler sees of the CPU allocator, after warm-up: gradients, activations and
-temporary buffers; parameters, momentum and the batch itself were there before. ReLU in place would
-change nothing: its input is freed anyway, as its gradient only needs its output.
+After warm-up: gradients, activations and temporary buffers; parameters, momentum and the batch
+itself were there before. ReLU in place would change nothing: its input is freed anyway, as its
+gradient only needs its output.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
+from torch_peak import peak_bytes
 
 
 def mlp_big():
@@ -102,14 +102,7 @@ def peak_of_one_step(network, batch):
     step()
     step()
     optimizer.zero_grad(set_to_none=True)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    alive = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        alive += event.nbytes()
-        peak = max(peak, alive)
-    return peak
+    return peak_bytes(step)
 
 
 def main(model, batch):

@@ -10,6 +10,7 @@ given = turns.arguments(FLAGS)
 import torch  # noqa: E402 (reads OMP_NUM_THREADS)
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from torch_peak import peak_bytes  # noqa: E402
 
 torch.set_num_threads(given.threads)
 
@@ -111,14 +112,7 @@ def step(i):
 def memory():
     """The most bytes alive in one step, of those allocated in it."""
     optimizer.zero_grad(set_to_none=True)
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        step(0)
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    alive = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        alive += event.nbytes()
-        peak = max(peak, alive)
+    peak = peak_bytes(lambda: step(0))
     return {"peak_bytes": peak, "peak_how": "allocator events of one step in torch.profiler"}
 
 
