@@ -1,7 +1,5 @@
 """What does a smaller memory budget cost? From no budget down to the smallest feasible one."""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,13 +23,7 @@ def measure(options):
     for model, batch in CELLS:
         for threads in options.threads:
             print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
-            arguments = [model, str(batch), str(threads), str(points)]
-            done = subprocess.run(
-                [machine.PROGRAMS / "budget", *arguments], stdout=subprocess.PIPE, text=True
-            )
-            if done.returncode != 0:
-                raise SystemExit(f"bench: budget {' '.join(arguments)} failed")
-            rows.append(json.loads(done.stdout))
+            rows += machine.rows("budget", model, batch, threads, points)
             yield rows[-1]
     if options.svg:
         options.svg.write_text(picture(rows))

@@ -5,7 +5,6 @@
 // One JSON line: the step; the same if every kernel took what it takes alone; and both by op. What
 // the machine could do at most is roofline.cpp.
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -22,14 +21,8 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kWarmSteps = 20, kWindows = 9;
-constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
-
-double microseconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
-}
+constexpr double kWindowSeconds = 0.25;
 
 double median(std::vector<double> values) {
   std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
@@ -81,9 +74,9 @@ class Alone {
     const Args& args = bindings_.args[i];
     const std::vector<std::vector<std::byte>> outputs = saved(entry, step, args);
     const auto block = [&](int runs) {
-      const Clock::time_point begin = Clock::now();
+      const bench::Clock::time_point begin = bench::Clock::now();
       for (int k = 0; k < runs; ++k) step.kernel->run(args);
-      return microseconds_since(begin) / runs;
+      return 1e6 * bench::seconds_since(begin) / runs;
     };
     const int runs = std::clamp(static_cast<int>(kBlockMicroseconds / block(1)), 1, 1000);
     for (int k = 0; k < kBlocks; ++k) times_[i].push_back(block(runs));
@@ -126,14 +119,9 @@ struct Row {
   std::string op, shapes;
   int calls = 0;
   double in_step_us = 0.0, alone_us = 0.0;  // of all members together
-  double flops = 0.0, bytes = 0.0;
+  double flops = 0.0;                       // of plain sums (OpDef::flops): tiles do fewer
+  double bytes = 0.0;
 };
-
-std::string shapes_of(const std::vector<Spec>& specs) {
-  std::string result;
-  for (const Spec& spec : specs) result += (result.empty() ? "" : " ") + to_string(spec.shape);
-  return result;
-}
 
 /// By op and shapes, the slowest first.
 std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
@@ -144,7 +132,7 @@ std::vector<Row> rows(const Entry& entry, const std::vector<double>& in_step,
     const std::vector<Spec> inputs = entry.graph->specs(node.inputs);
     const std::vector<Spec> outputs = entry.graph->specs(node.outputs);
     const std::string op(node.op->name);
-    const std::string shapes = shapes_of(inputs) + " -> " + shapes_of(outputs);
+    const std::string shapes = bench::shapes_of(inputs) + " -> " + bench::shapes_of(outputs);
     Row& row = grouped[{op, shapes}];
     row.op = op;
     row.shapes = shapes;
@@ -214,7 +202,7 @@ void measure(int argc, char** argv) {
                   {"phases", entry.edges.size()},
                   {"gflop", flops * 1e-9},
                   {"foreign_cpu", foreign},
-                  {"quiet", foreign < kQuiet},
+                  {"quiet", foreign < bench::kQuiet},
                   {"ops", json_of(by_op)}};
   std::cout << line.dump() << '\n';
 }

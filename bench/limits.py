@@ -1,19 +1,14 @@
-"""How near is a training step to its kernels alone, and those to what the machine can do?"""
+"""How near is a training step to its kernels alone, and those to what the machine can do?
 
-import json
-import subprocess
+Operations are those of the plain sums. Winograd's tiles do fewer, so a convolution's rate may
+exceed the machine's, and plain sums at the machine's rate take longer than a step has to.
+"""
+
 import sys
 
 import machine
+from peers.cells import CELLS
 
-CELLS = (
-    ("mlp_small", 32),
-    ("mlp_small", 128),
-    ("mlp_big", 128),
-    ("cnn", 32),
-    ("cnn", 128),
-    ("resnet_small", 128),
-)
 SLOWEST = 12  # ops shown per cell
 
 
@@ -24,18 +19,11 @@ def add_arguments(group):
 def measure(options):
     """The machine's rates, then one row per cell; each from a process of its own."""
     for threads in options.threads:
-        yield json.loads(program("roofline", threads))
+        yield from machine.rows("roofline", threads)
         for model, batch in CELLS:
             print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
-            yield json.loads(program("limits", model, batch, threads)) | {"shown": options.ops}
-
-
-def program(name, *arguments):
-    command = [machine.PROGRAMS / name, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"bench: {name} {' '.join(command[1:])} failed")
-    return done.stdout
+            (row,) = machine.rows("limits", model, batch, threads)
+            yield row | {"shown": options.ops}
 
 
 def table(rows):
@@ -59,7 +47,8 @@ def table(rows):
 def steps(cells, rates):
     lines = [
         "| cell | step, µs | busiest member's kernels, µs | the same alone and warm, µs | "
-        "step : alone | besides kernels, ns per node | GFLOP | all at the machine's rate, µs |",
+        "step : alone | besides kernels, ns per node | GFLOP | "
+        "plain sums at the machine's rate, µs |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in cells:

@@ -1,4 +1,4 @@
-"""Where a figure was measured: commit, processor, system. And where the programs are."""
+"""Where a figure was measured: commit, processor, system. And how the programs are run."""
 
 import json
 import platform
@@ -33,7 +33,23 @@ def sentence(header):
 
 def built():
     """What the programs say of themselves: instruction set, usable cores, versions."""
-    return json.loads(subprocess.check_output([PROGRAMS / "step_time", "versions"]))
+    return rows("step_time", "versions")[0]
+
+
+def run(program, *arguments, **options):
+    """What it prints; `program` is one of ours by name, or a path. Ends the bench when it fails,
+    with what it says on standard error. `options` are subprocess.run's."""
+    command = [PROGRAMS / program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        words = " ".join(map(str, [program, *arguments]))
+        raise SystemExit(f"{done.stderr}bench: {words} failed")
+    return done.stdout
+
+
+def rows(program, *arguments, **options):
+    """The JSON lines that it prints."""
+    return [json.loads(line) for line in run(program, *arguments, **options).splitlines()]
 
 
 def commit():

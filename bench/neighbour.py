@@ -1,17 +1,17 @@
 """How much does a team lose to one thread while a neighbour holds a core?
 
-A process of another session spins, pinned to one core. Beside it steps run with 2 threads and with
-1, one after the other: the median of 10 s after 1 s.
+A process of another session spins, pinned to one core. Beside it steps run with 1 thread and with
+2, one after the other: medians over windows of 0.25 s, 20 with a lead-in of 0.25 s for a team, 40
+for one thread, after 1 s that does not count.
 """
 
-import json
 import os
 import subprocess
 import sys
 
 import machine
 import windows
-from limits import CELLS
+from peers.cells import CELLS
 
 SPIN = """
 import os, sys
@@ -21,7 +21,7 @@ while os.getppid() == parent:  # nobody is left with a core taken
     for _ in range(1_000_000):
         pass
 """
-WARM, COUNTED = 2, 20  # windows, each of 0.25 s and with a team a lead-in of 0.25 s
+WARM, COUNTED = 2, 20  # windows of a team; without lead-ins, twice as many take the same time
 
 
 def add_arguments(group):
@@ -32,14 +32,15 @@ def measure(options):
     """One row per cell; always 2 threads against 1."""
     for model, batch in CELLS[1:4] if options.quick else CELLS:
         print(f"{model}, batch {batch}", file=sys.stderr)
-        alone = step_us(model, batch, 2)
+        alone = summary(model, batch, 2)
         with Neighbour():
-            one, two = step_us(model, batch, 1), step_us(model, batch, 2)
+            one, two = (summary(model, batch, n)["step_us_p50_of_all"] for n in (1, 2))
         yield {
             "bench": "neighbour",
             "model": model,
             "batch": batch,
-            "two_threads_idle_us": alone,
+            "two_threads_without_us": alone["step_us_p50_of_all"],
+            "quiet_without": alone["foreign_cpu"] < windows.QUIET,
             "one_thread_us": one,
             "two_threads_us": two,
             "ratio": round(two / one, 3),
@@ -62,27 +63,30 @@ class Neighbour:
         self.process.wait()
 
 
-def step_us(model, batch, threads):
-    """Median over windows: what pool_vs_naive.cpp measures of its planned side."""
-    command = [machine.PROGRAMS / "pool_vs_naive", model, str(batch), str(threads), "planned"]
-    turns = "\n" * ((WARM + COUNTED) * (1 if threads > 1 else 2))
-    done = subprocess.run(command, input=turns, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"bench: {' '.join(map(str, command))} failed")
-    rows = [json.loads(line) for line in done.stdout.splitlines()[1:]]
-    return round(windows.quantile([row["step_us"] for row in rows[WARM:]], 0.5), 2)
+def summary(model, batch, threads):
+    """Of the windows that pool_vs_naive.cpp measures of its planned side."""
+    as_many = 1 if threads > 1 else 2
+    turns = "\n" * ((WARM + COUNTED) * as_many)
+    facts_and_rows = machine.rows("pool_vs_naive", model, batch, threads, "planned", input=turns)
+    return windows.summary(facts_and_rows[1 + WARM * as_many :])
 
 
 def table(rows):
     lines = [
         "## neighbour\n",
-        "| cell | 2 threads, idle machine, µs | beside a neighbour: 1 thread, µs | 2 threads, µs | "
+        "| cell | 2 threads without the neighbour, µs | beside it: 1 thread, µs | 2 threads, µs | "
         "2 threads : 1 |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        times = [row[key] for key in ("two_threads_idle_us", "one_thread_us", "two_threads_us")]
-        cell = f"{row['model']} b{row['batch']}"
-        line = [cell, *(f"{time:,.1f}" for time in times), f"{row['ratio']:.2f}"]
+        line = [
+            f"{row['model']} b{row['batch']}",
+            f"{row['two_threads_without_us']:,.1f}" + ("" if row["quiet_without"] else " ~"),
+            f"{row['one_thread_us']:,.1f}",
+            f"{row['two_threads_us']:,.1f}",
+            f"{row['ratio']:.2f}",
+        ]
         lines.append("| " + " | ".join(line) + " |")
+    if any(not row["quiet_without"] for row in rows):
+        lines.append("\n~ others used 4 % of a core or more: a doubt.")
     return "\n".join(lines)

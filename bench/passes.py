@@ -1,7 +1,5 @@
 """What does each pass do for memory, and what does PyTorch take for the same step?"""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,17 +17,10 @@ def add_arguments(group):
 def measure(options):
     """Per model: one row for each pass, then PyTorch's. Nothing is timed."""
     for model in MODELS:
-        yield from lines([machine.PROGRAMS / "passes", model, str(BATCH)])
+        yield from machine.rows("passes", model, BATCH)
         if not options.no_torch:
             script = Path(__file__).with_name("passes_torch.py")
-            yield from lines([sys.executable, script, model, str(BATCH)])
-
-
-def lines(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{done.stderr}bench: {' '.join(map(str, command))} failed")
-    return map(json.loads, done.stdout.splitlines())
+            yield from machine.rows(sys.executable, script, model, BATCH)
 
 
 def table(rows):

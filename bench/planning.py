@@ -39,11 +39,7 @@ def measure(options):
 
 
 def command(*arguments):
-    poolgrad = [machine.PROGRAMS / "poolgrad", "plan", "--json"]
-    done = subprocess.run(
-        [*poolgrad, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[0])
+    return machine.rows("poolgrad", "plan", "--json", *arguments)[0]
 
 
 def program(*arguments):

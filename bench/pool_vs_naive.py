@@ -32,9 +32,14 @@ class Side:
         """The library to preload: "" for none needed, None for not installed."""
         if not self.preload:
             return ""
-        folders = ("/usr/local/lib", "/usr/lib/*", "/usr/lib64", "/usr/lib")
-        found = [path for folder in folders for path in glob.glob(f"{folder}/{self.preload}*")]
-        return found[0] if found else None
+        return shared_library(self.preload)
+
+
+def shared_library(name):
+    """Its path, links followed; None where it is not installed."""
+    folders = ("/usr/local/lib", "/usr/lib/*", "/usr/lib64", "/usr/lib")
+    found = [path for folder in folders for path in glob.glob(f"{folder}/{name}*")]
+    return os.path.realpath(found[0]) if found else None
 
 
 # Nothing is given back to the system, and nothing comes from mmap: the best that glibc can do.
@@ -122,7 +127,7 @@ class Runner:
 
     def __init__(self, side, cell):
         environment = os.environ | side.environment
-        self.library = os.path.realpath(side.library()) if side.preload else ""
+        self.library = side.library()
         if self.library:
             environment["LD_PRELOAD"] = self.library
         arguments = [cell["model"], cell["batch"], cell["threads"], side.memory, cell["chunks"]]

@@ -1,14 +1,24 @@
-"""How long until compiling, the first step, `poolgrad plan` and `import poolgrad` are done?"""
+"""How long until compiling, the first step, `poolgrad plan` and `import poolgrad` are done?
 
-import json
+Drafting, compiling and the first step are counted from make_task() on; processes from outside, from
+their start to their end.
+"""
+
 import statistics
-import subprocess
 import sys
 import time
 
 import machine
 
-MODELS = ("mlp_big", "cnn", "resnet20", "chain", "unet")
+# As `poolgrad plan` is told of the same training; its optimizer is Adam unless told.
+SGD = ("--optimizer", "sgd", "--momentum", "0.9")
+MODELS = {
+    "mlp_big": ("mlp", "--hidden", "1024,1024"),
+    "cnn": ("cnn", *SGD),
+    "resnet20": ("resnet20", *SGD),
+    "chain": ("chain", *SGD),
+    "unet": ("unet", *SGD),
+}
 BATCH = 128
 RUNS = 5
 
@@ -18,7 +28,7 @@ def add_arguments(group):
 
 
 def measure(options):
-    """Medians of whole processes: what their caches hold after the first run, they hold."""
+    """Medians over processes, whose files the system's caches hold after the first."""
     for threads in options.threads:
         for model in MODELS:
             yield {**of_model(model, threads), "threads": threads}
@@ -26,36 +36,33 @@ def measure(options):
 
 
 def of_model(model, threads):
-    program = [machine.PROGRAMS / "start_up", model, str(BATCH), str(threads)]
-    runs = [json.loads(timed(program)[1]) for _ in range(RUNS)]
+    program = ("start_up", model, BATCH, threads)
+    runs = [machine.rows(*program)[0] for _ in range(RUNS)]
     row = {key: runs[0][key] for key in ("bench", "model", "batch", "nodes")}
     for key in "draft_ms", "compile_ms", "first_step_ms":
         row[key] = statistics.median(run[key] for run in runs)
-    row["process_ms"] = statistics.median(timed(program)[0] for _ in range(RUNS))
-    named = ["mlp", "--hidden", "1024,1024"] if model == "mlp_big" else [model]
-    flags = ["--model", *named, "--batch", str(BATCH), "--threads", str(threads), "--json"]
-    plan = [machine.PROGRAMS / "poolgrad", "plan", *flags]
-    row["plan_ms"] = statistics.median(timed(plan)[0] for _ in range(RUNS))
+    row["process_ms"] = statistics.median(milliseconds(*program) for _ in range(RUNS))
+    flags = ("--batch", BATCH, "--threads", threads, "--json")
+    plan = ("poolgrad", "plan", "--model", *MODELS[model], *flags)
+    row["plan_ms"] = statistics.median(milliseconds(*plan) for _ in range(RUNS))
     return row
 
 
 def of_package():
     nothing, package = (
-        statistics.median(timed([sys.executable, "-c", code])[0] for _ in range(RUNS))
+        statistics.median(milliseconds(sys.executable, "-c", code) for _ in range(RUNS))
         for code in ("pass", "import poolgrad")
     )
-    numpy = timed([sys.executable, "-c", "import poolgrad, sys; print('numpy' in sys.modules)"])[1]
+    asks = "import poolgrad, sys; print('numpy' in sys.modules)"
+    numpy = machine.run(sys.executable, "-c", asks)
     return {"import_ms": package - nothing, "imports_numpy": numpy.strip() == "True"}
 
 
-def timed(command):
-    """Milliseconds of a process from its start to its end, and what it printed."""
+def milliseconds(*command):
+    """Of a process from its start to its end."""
     begin = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    ms = 1e3 * (time.perf_counter() - begin)
-    if done.returncode != 0:
-        raise SystemExit(f"bench: {' '.join(map(str, command))} failed")
-    return ms, done.stdout
+    machine.run(*command)
+    return 1e3 * (time.perf_counter() - begin)
 
 
 def table(rows):

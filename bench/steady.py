@@ -3,15 +3,13 @@
 System calls are those of a run of 2N steps less those of a run of N steps, counted by strace.
 """
 
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import machine
-from limits import CELLS
+from peers.cells import CELLS
 
 STEPS = {"mlp_small": 2000, "mlp_big": 400, "cnn": 200, "resnet_small": 40}
 WAITING = {"futex", "sched_yield"}  # what waits that outlast the spin are made of
@@ -27,16 +25,8 @@ def measure(options):
         for model, batch in CELLS:
             print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
             arguments = [model, batch, threads]
-            row = json.loads(run([], *arguments, STEPS[model]))
+            (row,) = machine.rows("steady", *arguments, STEPS[model])
             yield row | system_calls(arguments, STEPS[model] // 4)
-
-
-def run(before, *arguments):
-    command = [*before, machine.PROGRAMS / "steady", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"bench: {' '.join(map(str, command))} failed")
-    return done.stdout
 
 
 def system_calls(arguments, steps):
@@ -55,7 +45,9 @@ def counted(arguments, steps):
     """Calls by name."""
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary"
-        run(["strace", "-f", "-qq", "-c", "-U", "name,calls", "-o", summary], *arguments, steps)
+        flags = ["-f", "-qq", "-c", "-U", "name,calls", "-o", summary]
+        steady = [machine.PROGRAMS / "steady", *arguments, steps]
+        machine.run(shutil.which("strace"), *flags, *steady)
         lines = [line.split() for line in summary.read_text().splitlines()]
     return {w[0]: int(w[1]) for w in lines if len(w) == 2 and w[1].isdigit() and w[0] != "total"}
 
@@ -69,9 +61,11 @@ def table(rows):
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        calls = "no strace" if row["traced_steps"] is None else str(row["system_calls"])
-        if row["system_call_names"]:
-            calls += f" ({', '.join(row['system_call_names'])})"
+        calls, waiting = "no strace", ""
+        if row["traced_steps"] is not None:
+            names = f" ({', '.join(row['system_call_names'])})" if row["system_calls"] else ""
+            calls = f"{row['system_calls']}{names} in {row['traced_steps']}"
+            waiting = str(row["waiting_calls"])
         line = [
             f"{row['model']} b{row['batch']}",
             str(row["threads"]),
@@ -80,8 +74,8 @@ def table(rows):
             f"{row['voluntary_switches']}, {row['involuntary_switches']}",
             str(row["long_waits"]),
             f"{row['allocations_ours']}, {row['allocations_library'] / row['steps']:.0f}",
-            f"{calls} in {row['traced_steps']}",
-            str(row["waiting_calls"]),
+            calls,
+            waiting,
         ]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)

@@ -14,7 +14,8 @@ struct Work {
 [[nodiscard]] Work work_of(const Graph& graph, const Node& node);
 
 /// Microseconds on one core: the larger of its arithmetic (OpDef::flops) and of moving each operand
-/// once, and a little for the call. 0 for views. Right in proportion, not to the microsecond.
+/// once, and a little for the call. 0 for views. Right in proportion, not to the microsecond; an
+/// upper estimate for tiles, which do fewer operations than the plain sum.
 [[nodiscard]] double modelled_us(const Graph& graph, const Node& node);
 
 }  // namespace poolgrad

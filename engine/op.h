@@ -170,8 +170,8 @@ struct OpDef {
   /// little and whose inputs the backward pass keeps anyway.
   bool recompute = false;
 
-  /// Multiplications and additions, for the modelled cost (cost.h). Absent: so few that moving the
-  /// bytes is the work.
+  /// Multiplications and additions of the plain sum, for the modelled cost (cost.h): Winograd's
+  /// tiles do fewer. Absent: so few that moving the bytes is the work.
   std::int64_t (*flops)(const Site&) = nullptr;
 
   /// How the work can be done in parts, best first. Absent: only as a whole.

@@ -39,10 +39,11 @@ struct ProfileRow {
   int calls = 0;          // nodes per step, parts and chunks counted
   double us = 0.0;        // of all of them together, on all members: the median step
   double share = 0.0;     // of the sum over rows
-  double flops = 0.0;     // per step; 0 where moving bytes is the work
+  double flops = 0.0;     // per step, of plain sums; 0 where moving bytes is the work
   double bytes = 0.0;     // per step, each operand of each node once
 
-  [[nodiscard]] double gflops() const { return flops / us * 1e-3; }  // per second
+  /// Of plain sums (OpDef::flops) per second: tiles do fewer, so it may exceed the machine's rate.
+  [[nodiscard]] double gflops() const { return flops / us * 1e-3; }
   [[nodiscard]] double gbs() const { return bytes / us * 1e-3; }
 };
 

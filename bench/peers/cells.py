@@ -1,15 +1,14 @@
 """What is compared: the cells, and who takes part in each."""
 
 import functools
-import glob
 import json
-import os
 import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import machine
+from pool_vs_naive import JEMALLOC_KEEPS, shared_library
 
 CELLS = (
     ("mlp_small", 32),
@@ -21,7 +20,6 @@ CELLS = (
 )
 QUICK = Path(__file__).with_name("quick.json")
 OURS, BY_HAND = "poolgrad", "hand-written"
-JEMALLOC_KEEPS = "dirty_decay_ms:-1,muzzy_decay_ms:-1"  # nothing is given back to the system
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,7 @@ class Peer:
 
 
 def jemalloc():
-    folders = ("/usr/local/lib", "/usr/lib/*", "/usr/lib64", "/usr/lib")
-    found = [path for folder in folders for path in glob.glob(f"{folder}/libjemalloc.so*")]
-    return os.path.realpath(found[0]) if found else None
+    return shared_library("libjemalloc.so")
 
 
 @functools.cache
