@@ -1,11 +1,11 @@
 // How long does a training step take, split among members and chunks, and which ops take it?
 //
-//   step_time MODEL BATCH THREADS CHUNKS     (CHUNKS 0: as the sizes of activations suggest)
+//   step_time MODEL BATCH THREADS CHUNKS [briefly]
+//   (CHUNKS 0: as the sizes of activations suggest; briefly: nothing but the step, in seconds)
 //
 // One JSON line. Where Fashion-MNIST is installed, steps that gather their batches from its files'
 // bytes take turns with those that find them ready. Comparing memory modes is pool_vs_naive.cpp.
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 #include <iterator>
 #include <map>
@@ -22,43 +22,38 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr int kEnough = 5;  // quiet windows; with fewer, all count
+constexpr double kWindowSeconds = 0.25;
+constexpr int kLossStep = 20, kBriefWarmSteps = 2;
 
-constexpr int kWindows = 9, kMostWindows = 27;
-constexpr std::size_t kEnough = 5;  // quiet windows; with fewer, all count
-constexpr double kWindowSeconds = 0.25, kQuiet = 0.04;
-constexpr double kLeadInSeconds = 0.5;  // longer than a team that was disturbed stays away (pace.h)
-constexpr int kLossStep = 20;
+struct Effort {
+  int quiet, most;  // windows
+};
+constexpr Effort kThorough{9, 27}, kBrief{kEnough, 8};
 
-/// Windows in ascending order of time: the quiet ones where there are five, else all of them.
+/// The quiet windows where there are five, else all of them.
 std::vector<bench::Window> used(const std::vector<bench::Window>& all) {
   std::vector<bench::Window> quiet;
-  std::ranges::copy_if(all, std::back_inserter(quiet),
-                       [](const bench::Window& w) { return w.foreign_cpu < kQuiet; });
-  std::vector<bench::Window> result = quiet.size() >= kEnough ? quiet : all;
-  std::ranges::sort(result, {}, &bench::Window::step_us);
-  return result;
+  std::ranges::copy_if(all, std::back_inserter(quiet), &bench::Window::quiet);
+  return std::ssize(quiet) >= kEnough ? quiet : all;
 }
 
 /// Windows of all trainings in turn, until each has enough quiet ones.
-std::vector<std::vector<bench::Window>> windows(const std::vector<bench::Training*>& trainings) {
+std::vector<std::vector<bench::Window>> windows(const std::vector<bench::Training*>& trainings,
+                                                Effort effort) {
   std::vector<std::vector<bench::Window>> all(trainings.size());
-  for (int turn = 0, quiet = 0; turn < kMostWindows && quiet < kWindows; ++turn) {
+  for (int turn = 0, quiet = 0; turn < effort.most && quiet < effort.quiet; ++turn) {
     bool disturbed = false;
     for (std::size_t i = 0; i < trainings.size(); ++i) {
       if (trainings.size() > 1)  // a team that slept while others ran finds its pace again
-        (void)bench::window(*trainings[i], kLeadInSeconds);
+        (void)bench::window(*trainings[i], bench::kLeadInSeconds);
       all[i].push_back(bench::window(*trainings[i], kWindowSeconds));
-      disturbed = disturbed || all[i].back().foreign_cpu >= kQuiet;
+      disturbed = disturbed || !all[i].back().quiet();
     }
     quiet += disturbed ? 0 : 1;
   }
   for (auto& list : all) list = used(list);
   return all;
-}
-
-double quantile(const std::vector<bench::Window>& sorted, double q) {
-  return sorted[static_cast<std::size_t>(q * static_cast<double>(sorted.size() - 1) + 0.5)].step_us;
 }
 
 /// Microseconds by member, phase, op and the shapes of its outputs, slowest first.
@@ -77,9 +72,7 @@ Json profile(bench::Training& training, double step_us) {
   for (std::size_t i = 0; i < times.size(); ++i) {
     const Step& step = entry.steps[i];
     const Node& node = entry.graph->nodes[static_cast<std::size_t>(step.node)];
-    std::string outputs;
-    for (const Spec& spec : entry.graph->specs(node.outputs))
-      outputs += (outputs.empty() ? "" : " ") + to_string(spec.shape);
+    const std::string outputs = bench::shapes_of(entry.graph->specs(node.outputs));
     const std::string op(node.op->name);
     Row& row = rows[{step.member, step.phase, op + outputs}];
     row = {op, outputs, step.member, step.phase, row.calls + 1, row.us + times[i]};
@@ -99,52 +92,66 @@ Json profile(bench::Training& training, double step_us) {
   return result;
 }
 
-void measure(int argc, char** argv) {
-  if (argc != 5) throw ArgumentError("step_time: give MODEL BATCH THREADS CHUNKS");
-  const std::string model = argv[1];
-  const int batch = bench::positive("BATCH", argv[2]),
-            threads = bench::positive("THREADS", argv[3]);
-  Options options{.threads = threads};
-  if (std::string_view(argv[4]) != "0") options.chunks = bench::positive("CHUNKS", argv[4]);
+/// The median among `windows`, and what it stands on.
+Json step_time(const std::vector<bench::Window>& windows) {
+  return {
+      {"windows", windows.size()},
+      {"quiet", std::ranges::all_of(windows, &bench::Window::quiet)},
+      {"step_us_p10_p50_p90",
+       {bench::step_us(windows, 0.1), bench::step_us(windows, 0.5), bench::step_us(windows, 0.9)}}};
+}
 
-  bench::Samples samples;
-  const Clock::time_point begin = Clock::now();
-  bench::Training training(bench::spec_of(model, batch), options, samples);
-  const double set_up_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+Json briefly(bench::Training& training) {
+  for (int i = 0; i < kBriefWarmSteps; ++i) training.step();
+  (void)bench::window(training, bench::kLeadInSeconds);
+  return step_time(windows({&training}, kBrief)[0]);
+}
+
+Json thoroughly(bench::Training& training, const train::TaskSpec& spec, const Options& options,
+                bench::Samples& samples) {
   for (int i = 0; i < kLossStep; ++i) training.step();
   const float loss = training.loss();
   std::optional<bench::Training> from_files;
   std::vector<bench::Training*> both{&training};
   if (samples.files() != nullptr) {
-    from_files.emplace(bench::spec_of(model, batch), options, samples, bench::Source::files);
+    from_files.emplace(spec, options, samples, bench::Source::files);
     both.push_back(&*from_files);
   }
-  const auto all = windows(both);
-  const std::vector<bench::Window>& measured = all[0];
-  const double median = quantile(measured, 0.5);
-
+  const auto all = windows(both, kThorough);
   const Entry& entry = training.entry();
-  const Blueprint& blueprint = training.program().blueprint();
-  const Json line{
-      {"bench", "step_time"},
-      {"model", model},
-      {"batch", batch},
-      {"threads", threads},
-      {"chunks", options.chunks},
-      {"windows", measured.size()},
-      {"quiet", std::ranges::all_of(measured, [](auto& w) { return w.foreign_cpu < kQuiet; })},
-      {"step_us_p10_p50_p90", {quantile(measured, 0.1), median, quantile(measured, 0.9)}},
-      {"from_files_us", from_files ? Json(quantile(all[1], 0.5)) : Json()},
-      {"loss_at_step_20", loss},
-      {"steps", entry.steps.size()},
-      {"kernels", entry.kernels},
-      {"phases", entry.edges.size()},
-      {"persistent_bytes", blueprint.persistent_bytes},
-      {"scratch_bytes", entry.plan.arena_bytes},
-      {"scratch_lower_bound_bytes", entry.plan.lower_bound_bytes},
-      {"set_up_ms", set_up_ms},
-      {"data", samples.name()},
-      {"profile", profile(training, median)}};
+  Json result = step_time(all[0]);
+  result.update({{"from_files_us", from_files ? Json(bench::step_us(all[1], 0.5)) : Json()},
+                 {"loss_at_step_20", loss},
+                 {"steps", entry.steps.size()},
+                 {"kernels", entry.kernels},
+                 {"phases", entry.edges.size()},
+                 {"persistent_bytes", training.program().blueprint().persistent_bytes},
+                 {"scratch_bytes", entry.plan.arena_bytes},
+                 {"scratch_lower_bound_bytes", entry.plan.lower_bound_bytes},
+                 {"profile", profile(training, bench::step_us(all[0], 0.5))}});
+  return result;
+}
+
+void measure(int argc, char** argv) {
+  const bool brief = argc == 6 && std::string_view(argv[5]) == "briefly";
+  if (argc != 5 && !brief)
+    throw ArgumentError("step_time: give MODEL BATCH THREADS CHUNKS [briefly]");
+  const int batch = bench::positive("BATCH", argv[2]);
+  Options options{.threads = bench::positive("THREADS", argv[3])};
+  if (std::string_view(argv[4]) != "0") options.chunks = bench::positive("CHUNKS", argv[4]);
+  const train::TaskSpec spec = bench::spec_of(argv[1], batch);
+
+  bench::Samples samples;
+  const bench::Clock::time_point begin = bench::Clock::now();
+  bench::Training training(spec, options, samples);
+  Json line{{"bench", "step_time"},
+            {"model", argv[1]},
+            {"batch", batch},
+            {"threads", options.threads},
+            {"chunks", options.chunks},
+            {"data", samples.name()},
+            {"set_up_ms", 1e3 * bench::seconds_since(begin)}};
+  line.update(brief ? briefly(training) : thoroughly(training, spec, options, samples));
   std::cout << line.dump() << '\n';
 }
 

@@ -1,7 +1,5 @@
 """How long does a training step take, split among members and chunks, and which ops take it?"""
 
-import json
-import subprocess
 import sys
 
 import machine
@@ -17,7 +15,8 @@ def add_arguments(group):
         "--scaling",
         nargs="+",
         metavar="MODEL",
-        help="these models at batch 16 to 2048 instead: time per image, and 1 thread against 2",
+        help="these models at batch 16 to 2048 instead, briefly: time per image, and 1 thread "
+        "against 2",
     )
 
 
@@ -29,26 +28,20 @@ def cells(options):
 
 def measure(options):
     """One row per cell, each from a process of its own."""
+    brief = ["briefly"] if options.scaling else []
     for model, batch in cells(options):
         for threads in options.threads:
-            for chunks in QUICK_CHUNKS if options.quick or options.scaling else CHUNKS:
+            for chunks in QUICK_CHUNKS if options.quick or brief else CHUNKS:
                 if chunks > 1 and model != "cnn":
                     continue  # activations of an MLP fit any cache
                 print(
                     f"{model}, batch {batch}, threads {threads}, chunks {chunks}", file=sys.stderr
                 )
-                arguments = [model, str(batch), str(threads), str(chunks)]
-                done = subprocess.run(
-                    [machine.PROGRAMS / "step_time", *arguments], stdout=subprocess.PIPE, text=True
-                )
-                if done.returncode != 0:
-                    raise SystemExit(f"bench: step_time {' '.join(arguments)} failed")
-                yield json.loads(done.stdout)
+                yield from machine.rows("step_time", model, batch, threads, chunks, *brief)
 
 
 def table(rows):
-    batches = {(row["model"], row["batch"]) for row in rows}
-    return scaling(rows) if batches - set(CELLS) else details(rows)
+    return details(rows) if "profile" in rows[0] else scaling(rows)
 
 
 def scaling(rows):
