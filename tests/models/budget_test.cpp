@@ -2,7 +2,6 @@
 // choice; that the plan holds what it says is program_test.cpp's.
 #include <algorithm>
 #include <functional>
-#include <random>
 
 #include <doctest/doctest.h>
 
@@ -18,7 +17,9 @@
 #include "models/mlp.h"
 #include "models/resnet.h"
 #include "models/unet.h"
+#include "tests/engine/small_images.h"
 #include "train/task.h"
+#include "train/what_if.h"
 
 namespace poolgrad {
 namespace {
@@ -56,22 +57,13 @@ train::TaskSpec spec(const Net& net, const train::Optimizer& optimizer) {
   return {.model = net.model, .sample = {1, kSide, kSide}, .batch = kBatch, .optimizer = optimizer};
 }
 
-/// Losses of three steps, the second with a short batch; then all weights and moments.
+/// Losses of three steps, the second with a short batch; then all weights.
 std::vector<float> trained(const train::Task& task, const Options& options) {
-  std::mt19937 random(11);
-  std::vector<float> x(kBatch * kSide * kSide);
-  std::vector<std::int64_t> y(kBatch);
-  for (float& value : x) value = static_cast<float>(random() % 2000) / 1000.0F - 1.0F;
-  for (std::int64_t& label : y) label = static_cast<std::int64_t>(random() % 10);
+  testing::SmallImages images(kBatch, kSide);
   Program program = compile(*task.graph, task.entries, options);
   std::vector<float> result;
   for (const std::int64_t rows : {kBatch, kBatch - 7, kBatch}) {
-    const auto count = static_cast<std::size_t>(rows);
-    program.run("train",
-                std::vector<Feed>{
-                    {task.samples, ArrayView::of(std::span(x).first(count * kSide * kSide),
-                                                 {rows, 1, kSide, kSide}, DType::f32)},
-                    {task.labels, ArrayView::of(std::span(y).first(count), {rows}, DType::i64)}});
+    program.run("train", images.feeds(task.samples, task.labels, rows));
     result.push_back(program.view(task.training.loss).as<float>()[0]);
   }
   for (const Tensor& parameter : task.graph->column("parameters")) {
@@ -79,19 +71,6 @@ std::vector<float> trained(const train::Task& task, const Options& options) {
     result.insert(result.end(), values.begin(), values.end());
   }
   return result;
-}
-
-/// The smallest feasible budget, as the error for an impossible one says.
-std::size_t smallest_budget(const train::Task& task, Options options) {
-  options.budget_bytes = 1;
-  try {
-    (void)draft(*task.graph, task.entries, options);
-  } catch (const MemoryError& error) {
-    const std::string message = error.what();
-    const std::string_view before = "smallest that is feasible, ";
-    return std::stoull(message.substr(message.find(before) + before.size()));
-  }
-  return 0;
 }
 
 TEST_CASE("budget: every network trains with the same bits in less memory, freed bytes poisoned") {
@@ -107,12 +86,13 @@ TEST_CASE("budget: every network trains with the same bits in less memory, freed
       CAPTURE(net.name);
       CAPTURE(setting.threads);
       CAPTURE(setting.chunks);
-      const train::Task task = train::make_task(spec(net, setting.optimizer));
+      const train::TaskSpec net_spec = spec(net, setting.optimizer);
+      const train::Task task = train::make_task(net_spec);
       memory::HostResource heap;
       memory::Poison poisoned(heap);
       Options options{.resource = &poisoned, .threads = setting.threads, .chunks = setting.chunks};
       const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
-      const std::size_t smallest = smallest_budget(task, options);
+      const std::size_t smallest = train::smallest_budget(net_spec, options);
       CHECK(smallest <= plain);
       if (net.name == "resnet" || net.name == "chain") CHECK(smallest < plain * 3 / 4);
       const std::vector<float> expected = trained(task, options);
@@ -132,10 +112,11 @@ TEST_CASE("budget: every network trains with the same bits in less memory, freed
 TEST_CASE("budget: a smaller one never takes more memory and never fails where it is feasible") {
   for (const Net& net : nets()) {
     CAPTURE(net.name);
-    const train::Task task = train::make_task(spec(net, train::Adam{}));
+    const train::TaskSpec net_spec = spec(net, train::Adam{});
+    const train::Task task = train::make_task(net_spec);
     Options options{.chunks = 1};
     const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
-    const std::size_t smallest = smallest_budget(task, options);
+    const std::size_t smallest = train::smallest_budget(net_spec, options);
     std::size_t larger = plain;
     double extra = 0.0;
     constexpr std::size_t kSteps = 12;
@@ -163,8 +144,9 @@ TEST_CASE("budget: where all fits, the program is the one without a budget") {
 }
 
 TEST_CASE("budget: one below the smallest feasible is an error that says which that is") {
-  const train::Task task = train::make_task(spec(nets()[3], train::Sgd{}));
-  const std::size_t smallest = smallest_budget(task, {});
+  const train::TaskSpec chain = spec(nets()[3], train::Sgd{});
+  const train::Task task = train::make_task(chain);
+  const std::size_t smallest = train::smallest_budget(chain, {});
   CHECK_NOTHROW((void)draft(*task.graph, task.entries, {.budget_bytes = smallest}));
   CHECK_THROWS_AS((void)draft(*task.graph, task.entries, {.budget_bytes = smallest - 1}),
                   MemoryError);

@@ -1,7 +1,6 @@
 // chain, unet and resnet-20: names, sizes, that they learn, and that memory modes and threads
 // change no bit.
 #include <algorithm>
-#include <random>
 
 #include <doctest/doctest.h>
 
@@ -10,6 +9,7 @@
 #include "models/chain.h"
 #include "models/resnet.h"
 #include "models/unet.h"
+#include "tests/engine/small_images.h"
 #include "train/task.h"
 
 namespace poolgrad {
@@ -25,38 +25,28 @@ train::TaskSpec spec_of(const train::Model& model) {
 }
 
 /// Bright squares, whose label is the place that they are at.
-struct Data {
-  std::vector<float> x = std::vector<float>(kBatch * kSide * kSide);
-  std::vector<std::int64_t> y = std::vector<std::int64_t>(kBatch);
-
-  Data() {
-    std::mt19937 random(11);
-    for (float& value : x) value = static_cast<float>(random() % 1000) / 1000.0F - 0.5F;
-    for (std::int64_t i = 0; i < kBatch; ++i) {
-      const std::int64_t label = i % 3;
-      y[static_cast<std::size_t>(i)] = label;
-      for (std::int64_t row = 0; row < kSide; ++row)
-        for (std::int64_t column = 0; column <= 3 * label; ++column)
-          x[static_cast<std::size_t>((i * kSide + row) * kSide + column)] += 1.5F;
-    }
+testing::SmallImages squares() {
+  testing::SmallImages images(kBatch, kSide);
+  for (float& value : images.x) value *= 0.5F;
+  for (std::int64_t i = 0; i < kBatch; ++i) {
+    const std::int64_t label = i % 3;
+    images.y[static_cast<std::size_t>(i)] = label;
+    for (std::int64_t row = 0; row < kSide; ++row)
+      for (std::int64_t column = 0; column <= 3 * label; ++column)
+        images.x[static_cast<std::size_t>((i * kSide + row) * kSide + column)] += 1.5F;
   }
-  [[nodiscard]] std::vector<Feed> feeds(const train::Task& task, std::int64_t rows) {
-    const auto count = static_cast<std::size_t>(rows);
-    return {{task.samples, ArrayView::of(std::span(x).first(count * kSide * kSide),
-                                         {rows, 1, kSide, kSide}, DType::f32)},
-            {task.labels, ArrayView::of(std::span(y).first(count), {rows}, DType::i64)}};
-  }
-};
+  return images;
+}
 
 /// Losses of all steps, every third batch a short one, then the weights.
 std::vector<float> trained(const train::Model& model, const Options& options, int steps) {
-  Data data;
+  testing::SmallImages images = squares();
   const train::Task task = train::make_task(spec_of(model));
   Program program = compile(*task.graph, task.entries, options);
   std::vector<float> result;
   program.watch_peak();
   for (int i = 0; i < steps; ++i) {
-    program.run("train", data.feeds(task, i % 3 == 2 ? 13 : kBatch));
+    program.run("train", images.feeds(task.samples, task.labels, i % 3 == 2 ? 13 : kBatch));
     result.push_back(program.view(task.training.loss).as<float>()[0]);
   }
   if (options.memory == Memory::planned)

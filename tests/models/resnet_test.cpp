@@ -2,17 +2,17 @@
 // switched.
 #include "models/resnet.h"
 
-#include <cmath>
-#include <random>
-
 #include <doctest/doctest.h>
 
 #include "engine/program.h"
 #include "memory/adaptors.h"
+#include "tests/engine/small_images.h"
 #include "train/task.h"
 
 namespace poolgrad {
 namespace {
+
+using testing::gap, testing::SmallImages;
 
 constexpr std::int64_t kBatch = 40, kSide = 16;  // large enough that convolutions go in chunks
 
@@ -23,50 +23,24 @@ train::TaskSpec spec() {
           .optimizer = train::Sgd{.rate = 0.05F, .momentum = 0.9F}};
 }
 
-struct Data {
-  std::vector<float> x = std::vector<float>(kBatch * kSide * kSide);
-  std::vector<std::int64_t> y = std::vector<std::int64_t>(kBatch);
-
-  Data() {
-    std::mt19937 random(11);
-    for (float& value : x) value = static_cast<float>(random() % 2000) / 1000.0F - 1.0F;
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<std::int64_t>(i * i % 10);
-  }
-  [[nodiscard]] std::vector<Feed> feeds(const train::Task& task, std::int64_t rows) {
-    const auto count = static_cast<std::size_t>(rows);
-    return {{task.samples, ArrayView::of(std::span(x).first(count * kSide * kSide),
-                                         {rows, 1, kSide, kSide}, DType::f32)},
-            {task.labels, ArrayView::of(std::span(y).first(count), {rows}, DType::i64)}};
-  }
-};
-
 /// Losses of all steps, every third batch a short one; then weights, running statistics and what
 /// "evaluate" makes of them.
 std::vector<float> trained(const Options& options, int steps = 6) {
-  Data data;
+  SmallImages images(kBatch, kSide);
   const train::Task task = train::make_task(spec());
   Program program = compile(*task.graph, task.entries, options);
   std::vector<float> result;
   for (int i = 0; i < steps; ++i) {
-    program.run("train", data.feeds(task, i % 3 == 2 ? 23 : kBatch));
+    program.run("train", images.feeds(task.samples, task.labels, i % 3 == 2 ? 23 : kBatch));
     result.push_back(program.view(task.training.loss).as<float>()[0]);
   }
   for (const char* column : {"parameters", "statistics"}) {
     const auto values = program.column(column).as<float>();
     result.insert(result.end(), values.begin(), values.end());
   }
-  program.run("evaluate", data.feeds(task, kBatch));
+  program.run("evaluate", images.feeds(task.samples, task.labels, kBatch));
   result.push_back(program.view(task.test_loss).as<float>()[0]);
   return result;
-}
-
-double gap(const std::vector<float>& a, const std::vector<float>& b) {
-  double worst = a.size() == b.size() ? 0 : 1e9;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double apart = std::abs(static_cast<double>(a[i]) - b[i]);
-    worst = apart <= worst ? worst : apart;  // a NaN is the worst
-  }
-  return worst;
 }
 
 TEST_CASE("resnet: names and shapes are those of torchvision's modules") {
@@ -151,7 +125,7 @@ TEST_CASE("resnet: what lies between convolutions is not kept for the backward p
 }
 
 TEST_CASE("resnet: a short batch trains as in a program of its size") {
-  Data data;
+  SmallImages images(kBatch, kSide);
   const auto after_one = [&](std::int64_t batch) {
     train::TaskSpec small = spec();
     small.batch = batch;
@@ -159,7 +133,7 @@ TEST_CASE("resnet: a short batch trains as in a program of its size") {
     Program program = compile(*task.graph, task.entries, {.threads = 1, .chunks = 1});
     std::vector<float> result;
     for (int i = 0; i < 3; ++i) {
-      program.run("train", data.feeds(task, 9));
+      program.run("train", images.feeds(task.samples, task.labels, 9));
       result.push_back(program.view(task.training.loss).as<float>()[0]);
     }
     const auto statistics = program.column("statistics").as<float>();

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <limits>
-#include <random>
 #include <thread>
 
 #include <doctest/doctest.h>
@@ -13,10 +11,13 @@
 #include "engine/ops.h"
 #include "engine/program.h"
 #include "memory/adaptors.h"
+#include "tests/engine/small_images.h"
 #include "train/minimize.h"
 
 namespace poolgrad {
 namespace {
+
+using testing::gap, testing::SmallImages;
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
@@ -60,47 +61,23 @@ struct Net {
   }
 };
 
-struct Data {
-  std::vector<float> x = std::vector<float>(kBatch * kSide * kSide);
-  std::vector<std::int64_t> y = std::vector<std::int64_t>(kBatch);
-  Data() {
-    std::mt19937 random(11);
-    for (float& value : x) value = static_cast<float>(random() % 2000) / 1000.0F - 1.0F;
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<std::int64_t>(i * i % 10);
-  }
-  [[nodiscard]] std::vector<Feed> feeds(const Net& net, std::int64_t rows = kBatch) {
-    return {{net.x, ArrayView::of(std::span(x).first(row(static_cast<int>(rows * kSide * kSide))),
-                                  {rows, 1, kSide, kSide}, DType::f32)},
-            {net.y,
-             ArrayView::of(std::span(y).first(row(static_cast<int>(rows))), {rows}, DType::i64)}};
-  }
-};
-
 /// Losses of all steps, then the weights. Every third batch is a short one.
 std::vector<float> trained(const Net& net, const Options& options, int steps = 12,
                            const std::function<Observer(const Program&)>& observe = {}) {
-  Data data;
+  SmallImages images(kBatch, kSide);
   Options always = options;
   always.adaptive = false;  // the team runs every step
   Program program = compile(net.graph, {net.training.entry("train")}, always);
   const Observer observer = observe ? observe(program) : Observer{};
   std::vector<float> result;
   for (int i = 0; i < steps; ++i) {
-    program.run("train", data.feeds(net, i % 3 == 2 ? 37 : kBatch), observe ? &observer : nullptr);
+    program.run("train", images.feeds(net.x, net.y, i % 3 == 2 ? 37 : kBatch),
+                observe ? &observer : nullptr);
     result.push_back(program.view(net.training.loss).as<float>()[0]);
   }
   const auto weights = program.column("parameters").as<float>();
   result.insert(result.end(), weights.begin(), weights.end());
   return result;
-}
-
-double gap(const std::vector<float>& a, const std::vector<float>& b) {
-  double worst = a.size() == b.size() ? 0 : 1e9;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double apart = std::abs(static_cast<double>(a[i]) - b[i]);
-    worst = apart <= worst ? worst : apart;  // a NaN is the worst
-  }
-  return worst;
 }
 
 /// Fills what dies with NaN. Shared bytes only where one thread runs all: others may still be at
@@ -354,7 +331,7 @@ TEST_CASE("chunks: activations die early, equal nodes share kernels, barriers st
 }
 
 TEST_CASE("peak: measured equals predicted for every mode, number of threads and pass setting") {
-  Data data;
+  SmallImages images(kBatch, kSide);
   for (const int threads : {1, 2, 3}) {
     for (const bool passes : {true, false}) {
       const Net net;
@@ -366,7 +343,7 @@ TEST_CASE("peak: measured equals predicted for every mode, number of threads and
                                  .in_place = passes,
                                  .guard_bytes = 4096});
       program.watch_peak();
-      for (int i = 0; i < 3; ++i) program.run("train", data.feeds(net));
+      for (int i = 0; i < 3; ++i) program.run("train", images.feeds(net.x, net.y, kBatch));
       CHECK(program.measured_peak_bytes() == program.blueprint().predicted_peak_bytes());
       CHECK(program.guards_intact());
     }
