@@ -1,24 +1,12 @@
 // Barriers by a counter that goes up; waiting by spinning, then by sleeping on it.
 #include "engine/team.h"
 
-#include <mutex>
-
-#include <pthread.h>
+#include "memory/forks.h"
 
 namespace poolgrad {
 namespace {
 
 constexpr int kSpins = 2000;  // about 20 µs: most of a small step's waits end earlier
-
-/// How often this process was forked off from another: the only state of the engine that is global,
-/// since a fork leaves a team without its threads.
-std::atomic<unsigned> forks = 0;
-
-unsigned count_forks() {
-  static std::once_flag once;
-  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { ++forks; }); });
-  return forks;
-}
 
 void pause() {
 #if defined(__x86_64__)
@@ -43,7 +31,7 @@ void Team::Turn::next() {
 }
 
 Team::Team(int members, const std::function<void()>& begin)
-    : members_(members), made_in_(count_forks()) {
+    : members_(members), made_in_(memory::forks()) {
   for (int member = 1; member < members; ++member) {
     threads_.emplace_back([this, member, begin] {
       if (begin) begin();
@@ -72,6 +60,6 @@ void Team::meet() {
   met_.next();
 }
 
-bool Team::forked() const { return made_in_ != forks; }
+bool Team::forked() const { return made_in_ != memory::forks(); }
 
 }  // namespace poolgrad

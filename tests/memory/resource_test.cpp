@@ -18,6 +18,7 @@
 
 #include "memory/adaptors.h"
 #include "memory/allocation_count.h"
+#include "memory/host_stream.h"
 #include "memory/pool.h"
 
 namespace poolgrad::memory {
@@ -217,8 +218,8 @@ TEST_CASE_TEMPLATE("resource: the standard's containers live in it", Stack, ALL_
 
 TEST_CASE_TEMPLATE("resource: streams and places pass through", Stack, ALL_STACKS) {
   Stack stack;
-  int queue = 0;
-  const Stream stream{&queue};
+  HostStream worker;
+  const Stream stream = worker.stream();
   void* const data = stack.top.allocate_on(stream, 1000, 64);
   CHECK(is_on(data, 64));
   stack.top.deallocate_on(stream, data, 1000, 64);

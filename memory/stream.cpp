@@ -1,0 +1,55 @@
+// What streams and events of all kinds have in common: the calling thread needs no waiting, and two
+// kinds wait for each other by way of it.
+#include "memory/stream.h"
+
+#include <utility>
+
+namespace poolgrad::memory {
+
+void Stream::wait(const Event& event) const {
+  if (event.ops_ == nullptr) return;
+  if (ops != nullptr && ops->make_wait == event.ops_->make_wait) {
+    ops->make_wait(handle, event.handle_);
+  } else {
+    event.wait();
+  }
+}
+
+void Stream::enqueue(void (*work)(void*), void* data) const {
+  ops != nullptr ? ops->enqueue(handle, work, data) : work(data);
+}
+
+void Stream::synchronize() const {
+  if (ops != nullptr) ops->synchronize(handle);
+}
+
+Event::Event(Event&& other) noexcept
+    : ops_(std::exchange(other.ops_, nullptr)), handle_(std::exchange(other.handle_, nullptr)) {}
+
+Event& Event::operator=(Event&& other) noexcept {
+  std::swap(ops_, other.ops_);
+  std::swap(handle_, other.handle_);
+  return *this;
+}
+
+Event::~Event() {
+  if (ops_ != nullptr) ops_->free_event(handle_);
+}
+
+void Event::record(Stream stream) {
+  if (ops_ != stream.ops) {
+    Event fresh;
+    if (stream.ops != nullptr) fresh.handle_ = stream.ops->make_event(stream.ops->device);
+    fresh.ops_ = stream.ops;
+    *this = std::move(fresh);
+  }
+  if (ops_ != nullptr) ops_->record(handle_, stream.handle);
+}
+
+bool Event::done() const { return ops_ == nullptr || ops_->done(handle_); }
+
+void Event::wait() const {
+  if (ops_ != nullptr) ops_->await(handle_);
+}
+
+}  // namespace poolgrad::memory
