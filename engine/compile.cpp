@@ -142,7 +142,8 @@ memory::Plan unplaced(const std::vector<memory::Request>& requests) {
   return {.offsets = {},
           .arena_bytes = bound.bytes,
           .lower_bound_bytes = bound.bytes,
-          .witness = bound.witness};
+          .witness = bound.witness,
+          .proved_bytes = bound.bytes};
 }
 
 void check_appended(const Graph& graph, const Graph& appended, const std::string& entry) {

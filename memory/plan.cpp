@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -84,10 +83,8 @@ class Planner {
     std::size_t low = std::max(goal_ + 1, proved_);
     while (!done() && low < top_ && !limits_.spent()) {
       const std::size_t middle = low + (top_ - 1 - low) / 2;
-      const std::size_t before = proved_;
       search(middle, std::max(kQuick, limits_.left() / 4));
       if (top_ > middle) low = std::max(middle + 1, proved_);
-      if (top_ > middle && proved_ == before && middle + 1 >= top_) break;
     }
   }
 

@@ -87,9 +87,7 @@ struct Plan {
   Stop stop = Stop::done;
 
   /// Proved: no plan is smaller. False means only that this one may not be the smallest.
-  [[nodiscard]] bool optimal() const {
-    return arena_bytes == lower_bound_bytes || arena_bytes == proved_bytes;
-  }
+  [[nodiscard]] bool optimal() const { return arena_bytes == proved_bytes; }
 };
 
 struct PlanOptions {
@@ -105,7 +103,8 @@ struct PlanOptions {
 ///
 /// Sizes are rounded up to the alignment. Deterministic: equal requests and options give equal
 /// plans on every machine, unless the clock cuts the search. O(n²) in the number of requests up to
-/// 16384; more of them are placed in one sweep through time, in O(n log n), and not improved.
+/// 16384; more of them, unless some have a fixed place, are placed in one sweep through time, in
+/// O(n log n), and not improved.
 /// Throws std::invalid_argument for a request that ends before it begins, a member below -1, an
 /// alignment that is no power of two, sizes whose sum does not fit into std::size_t, and fixed
 /// offsets that are not aligned or in conflict.

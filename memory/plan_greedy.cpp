@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "memory/plan_random.h"
+
 namespace poolgrad::memory {
 namespace {
 
@@ -106,8 +108,8 @@ bool Greedy::aim(std::size_t capacity, int rounds) {
       limits_.look();
       if (failed == order.size()) return true;
       if (failed == 0) return false;
-      const std::uint64_t draw = random();
-      const std::size_t to = draw % 2 == 0 ? 0 : draw / 2 % failed;
+      const std::uint64_t drawn = draw(state_);
+      const std::size_t to = drawn % 2 == 0 ? 0 : drawn / 2 % failed;
       const auto begin = order.begin();
       std::rotate(begin + static_cast<std::ptrdiff_t>(to),
                   begin + static_cast<std::ptrdiff_t>(failed),
@@ -124,12 +126,6 @@ std::size_t Greedy::attempt(const Order& order, Packer::Fit fit, std::size_t cap
     offsets_ = packer_.offsets();
   }
   return placed;
-}
-
-/// A linear congruential generator's upper bits: the same draws on every machine.
-std::uint64_t Greedy::random() {
-  state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-  return state_ >> 33U;
 }
 
 int Greedy::default_rounds(std::size_t items) {

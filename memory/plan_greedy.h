@@ -69,7 +69,6 @@ class Greedy {
  private:
   bool aim(std::size_t capacity, int rounds);
   std::size_t attempt(const Order& order, Packer::Fit fit, std::size_t capacity);
-  std::uint64_t random();
 
   std::span<const Item> items_;
   std::size_t goal_;
@@ -79,7 +78,7 @@ class Greedy {
   std::vector<Order> starts_;
   std::size_t top_ = std::numeric_limits<std::size_t>::max();  // of the best so far
   std::vector<std::size_t> offsets_;
-  std::uint64_t state_ = 1;
+  std::uint64_t state_ = 1;  // of draw()
 };
 
 }  // namespace poolgrad::memory

@@ -41,12 +41,13 @@ void check_place(const Request& r, std::size_t index, std::size_t alignment) {
   if (r.at % alignment != 0) {
     throw std::invalid_argument(name(index) + " is fixed at offset " + std::to_string(r.at) +
                                 ", which is no multiple of its alignment " +
-                                std::to_string(alignment));
+                                std::to_string(alignment) + "; give a multiple");
   }
   if (r.at > kMostFixed || r.bytes > kMostFixed - r.at) {
     throw std::invalid_argument(name(index) + " of " + std::to_string(r.bytes) +
-                                " bytes is fixed at offset " + std::to_string(r.at) + ", beyond " +
-                                std::to_string(kMostFixed));
+                                " bytes is fixed at offset " + std::to_string(r.at) +
+                                " and ends beyond " + std::to_string(kMostFixed) +
+                                "; give a lower one");
   }
 }
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <utility>
 
+#include "memory/plan_random.h"
+
 namespace poolgrad::memory {
 namespace {
 
@@ -33,11 +35,6 @@ std::vector<Index> sized(const std::map<int, std::vector<Index>>& at, int time,
     if (pieces[i].size == size) result.push_back(i);
   }
   return result;
-}
-
-std::uint64_t draw(std::uint64_t& state) {
-  state = state * 6364136223846793005U + 1442695040888963407U;
-  return state >> 33U;
 }
 
 }  // namespace

@@ -22,9 +22,9 @@ class PlanLimits {
 
   /// Takes `count` trials; false when none are left or time is up.
   bool take(std::int64_t count = 1) {
-    nodes_ += count;
     left_ -= count;
     if (left_ < 0) return false;
+    nodes_ += count;
     if (timed_ && !late_ && (since_ += count) >= kPerLook) {
       since_ = 0;
       look();

@@ -50,7 +50,7 @@ void RelationSearch::make_sections() {
         continue;
       all.push_back(i);
       phases_of_[i].push_back(in_phase_.size());
-      by_member[std::max(items_[i].member, -1)].push_back(i);
+      by_member[items_[i].member].push_back(i);
     }
     std::vector<std::pair<std::size_t, std::size_t>> members;
     for (const auto& [member, own] : by_member) {

@@ -19,7 +19,8 @@ Plan plan_of_three() {
   return {.offsets = {0, 128, 0},
           .arena_bytes = 192,
           .lower_bound_bytes = 192,
-          .witness = {.phase = 0, .steps = {{0, 1}}}};
+          .witness = {.phase = 0, .steps = {{0, 1}}},
+          .proved_bytes = 192};
 }
 
 TEST_CASE("check: a sound plan has no offence") { CHECK(check(plan_of_three(), kThree) == ""); }

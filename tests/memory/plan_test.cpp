@@ -170,7 +170,11 @@ TEST_CASE("plan: refuses bad requests with the index, the values and the remedy"
   refuse({.bytes = 1, .first = 0, .end = 1, .alignment = 48},
          "plan: request 1 has alignment 48; it must be a power of two");
   refuse({.bytes = 1, .first = 0, .end = 1, .at = 96},
-         "plan: request 1 is fixed at offset 96, which is no multiple of its alignment 64");
+         "plan: request 1 is fixed at offset 96, which is no multiple of its alignment 64; give a "
+         "multiple");
+  refuse({.bytes = kMost / 2, .first = 0, .end = 1, .at = 64},
+         "plan: request 1 of 9223372036854775807 bytes is fixed at offset 64 and ends beyond "
+         "9223372036854775807; give a lower one");
   refuse({.bytes = kMost - 64, .first = 0, .end = 1},
          "plan: request 1 of 18446744073709551551 bytes brings the sum of all sizes beyond "
          "18446744073709551615; ask for less");
