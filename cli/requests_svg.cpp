@@ -3,25 +3,13 @@
 
 #include <algorithm>
 #include <sstream>
-#include <string_view>
+
+#include "engine/svg.h"
 
 namespace poolgrad::cli {
 namespace {
 
 constexpr double kWidth = 1000, kHeight = 600, kTop = 24;
-
-std::string escaped(std::string_view raw) {
-  std::string result;
-  for (const char c : raw) {
-    if (c == '<')
-      result += "&lt;";
-    else if (c == '&')
-      result += "&amp;";
-    else
-      result += c;
-  }
-  return result;
-}
 
 }  // namespace
 
@@ -48,7 +36,7 @@ std::string requests_svg(const memory::PlanFile& file, const memory::Plan& plan)
     out << "<rect x=\"" << (static_cast<double>(r.first) - first) * x << "\" y=\""
         << kTop + kHeight - (offset + bytes) * y << "\" width=\""
         << std::max(1.0, static_cast<double>(r.end) - r.first) * x << "\" height=\"" << bytes * y
-        << "\" fill=\"hsl(" << i * 137 % 360 << ",50%,60%)\"><title>" << escaped(file.ids[i])
+        << "\" fill=\"hsl(" << i * 137 % 360 << ",50%,60%)\"><title>" << svg_text(file.ids[i])
         << ": " << r.bytes << " bytes at " << plan.offsets[i] << "</title></rect>\n";
   }
   const double bound = kTop + kHeight - static_cast<double>(plan.lower_bound_bytes) * y;

@@ -8,6 +8,7 @@
 
 #include "engine/error.h"
 #include "engine/report.h"
+#include "engine/svg.h"
 
 namespace poolgrad {
 namespace {
@@ -16,12 +17,6 @@ constexpr double kWidth = 900, kHeight = 480;
 constexpr double kLeft = 76, kRight = 760, kTop = 48,
                  kBottom = 416;  // the plot; names stand right of it
 constexpr double kLineHeight = 15;
-
-std::string escaped(std::string_view plain) {
-  std::string result;
-  for (const char c : plain) result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : std::string(1, c);
-  return result;
-}
 
 /// 1, 2 or 5 times a power of ten, so that about `count` steps make `range`.
 double round_step(double range, int count) {
@@ -106,7 +101,7 @@ class Picture {
 
   void put_text(double at_x, double at_y, const std::string& what, const std::string& more = "") {
     out_ << "<text x=\"" << at_x << "\" y=\"" << at_y << "\"" << (more.empty() ? "" : " ") << more
-         << ">" << escaped(what) << "</text>\n";
+         << ">" << svg_text(what) << "</text>\n";
   }
 
   void begin() {

@@ -181,7 +181,7 @@ std::vector<StepName> fullest_steps(const Blueprint& blueprint, std::string_view
 
 const Entry& largest_entry(const Blueprint& blueprint) {
   return *std::ranges::max_element(blueprint.entries, {},
-                                   [](const Entry& entry) { return entry.plan.lower_bound_bytes; });
+                                   [](const Entry& entry) { return entry.plan.arena_bytes; });
 }
 
 }  // namespace poolgrad

@@ -57,7 +57,7 @@ struct AliveGroup {
 [[nodiscard]] std::vector<StepName> fullest_steps(const Blueprint& blueprint,
                                                   std::string_view entry);
 
-/// The entry with the highest lower bound: the one that makes the scratch as large as it is.
+/// The entry whose plan is largest: the one that makes the scratch as large as it is.
 [[nodiscard]] const Entry& largest_entry(const Blueprint& blueprint);
 
 }  // namespace poolgrad

@@ -6,6 +6,7 @@
 #include <iomanip>
 
 #include "engine/report.h"
+#include "engine/svg.h"
 
 namespace poolgrad {
 namespace {
@@ -19,26 +20,6 @@ constexpr std::array<const char*, 7> kColours{"#2f5d8a", "#8fb8de", "#5a9e5f", "
                                               "#f2a33a", "#9a77b5", "#b9b4ad"};
 
 std::string colour(Role role) { return kColours[static_cast<std::size_t>(role)]; }
-
-std::string escaped(std::string_view plain) {
-  std::string result;
-  for (const char c : plain) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 class Picture {
  public:
@@ -83,7 +64,7 @@ class Picture {
   }
 
   void put_text(double at_x, double at_y, const std::string& what, const char* more = "") {
-    out_ << "<text x=\"" << at_x << "\" y=\"" << at_y << "\" " << more << ">" << escaped(what)
+    out_ << "<text x=\"" << at_x << "\" y=\"" << at_y << "\" " << more << ">" << svg_text(what)
          << "</text>\n";
   }
 
@@ -132,8 +113,8 @@ class Picture {
       if (y(row.offset) - upper > 3 && x(row.end) - left > 3)
         out_ << " stroke=\"#fff\" stroke-width=\".6\"";
       if (titles) {
-        out_ << "><title>" << escaped(row.name)
-             << (row.layer.empty() ? "" : ", layer " + escaped(row.layer)) << ", "
+        out_ << "><title>" << svg_text(row.name)
+             << (row.layer.empty() ? "" : ", layer " + svg_text(row.layer)) << ", "
              << to_string(row.role) << ", " << human_bytes(row.bytes);
         if (!row.persistent) out_ << ", steps " << row.first << " to " << row.end - 1;
         out_ << "</title></rect>\n";

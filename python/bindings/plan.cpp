@@ -1,7 +1,6 @@
 // Options by name, and the plan as Python sees it.
-#include <algorithm>
-
 #include "engine/error.h"
+#include "engine/peak.h"
 #include "python/bindings/options.h"
 
 namespace poolgrad::python {
@@ -64,8 +63,7 @@ Options options_of(const nb::dict& arguments) {
 }
 
 PlanReport plan_of(const Blueprint& blueprint) {
-  const Entry& largest = *std::ranges::max_element(
-      blueprint.entries, {}, [](const Entry& entry) { return entry.plan.arena_bytes; });
+  const Entry& largest = largest_entry(blueprint);
   std::string lines = describe(blueprint, largest.name);
   while (lines.ends_with('\n')) lines.pop_back();
   return {.arena_bytes = blueprint.arena_bytes(),

@@ -84,8 +84,11 @@ TEST_CASE("peak: groups hold what is alive, each for a reason that the steps con
   }
 }
 
-TEST_CASE("peak: the largest entry is the one with the highest bound") {
-  CHECK(largest_entry(Net().drafted(1)).name == "train");
+TEST_CASE("peak: the largest entry is the one whose plan is largest, be its bound lower") {
+  Blueprint blueprint = Net().drafted(1);
+  CHECK(largest_entry(blueprint).name == "train");
+  blueprint.entries[1].plan.arena_bytes = blueprint.entries[0].plan.arena_bytes + 64;
+  CHECK(largest_entry(blueprint).name == "predict");
 }
 
 }  // namespace
