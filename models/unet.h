@@ -14,7 +14,7 @@ namespace poolgrad::models {
 ///
 /// Names: down1, down2, middle, up2, up1 (each Sequential of Conv2d, ReLU, Conv2d, ReLU) and fc.
 /// Weights of convolutions begin as that paper says, larger than PyTorch's. Throws ArgumentError
-/// for settings below 1.
+/// for settings below 1, and when called ShapeError for h or w that is no multiple of 4.
 [[nodiscard]] layers::Layer unet(std::int64_t width = 16, std::int64_t classes = 10,
                                  std::uint64_t seed = 0);
 

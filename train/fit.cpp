@@ -228,7 +228,9 @@ void check_fits(const Task& task, const Split& data, const FitOptions& options) 
         part->labels.shape != labels.shape || part->samples.dtype != samples.dtype ||
         part->labels.dtype != labels.dtype) {
       throw ShapeError(text("fit: ", name, " ", part->samples.shape, " of ", part->samples.dtype,
+                            " with labels ", part->labels.shape, " of ", part->labels.dtype,
                             " but the task was made for ", samples.shape, " of ", samples.dtype,
+                            " with labels ", labels.shape, " of ", labels.dtype,
                             "; make it with .tables = tables_of(data)"));
     }
     if (part->classes > classes) {

@@ -114,6 +114,20 @@ std::string largest_parts(const Blueprint& blueprint) {
   return result;
 }
 
+namespace {
+
+/// Of a peak above the limit.
+std::string remedy(const TaskSpec& spec, const poolgrad::Options& options) {
+  const std::size_t limit = options.memory_limit_bytes;
+  if (options.budget_bytes > 0)
+    return text("the budget of ", options.budget_bytes, " bytes is above it; lower it");
+  const std::int64_t batch = largest_batch(spec, options, limit).at.batch;
+  return batch == 0 ? "not even batch 1 fits; take a smaller model or raise the limit"
+                    : text("the largest batch that fits is ", batch);
+}
+
+}  // namespace
+
 Blueprint draft_task(const TaskSpec& spec, const Task& task, const poolgrad::Options& options) {
   poolgrad::Options unlimited = options;
   unlimited.memory_limit_bytes = 0;
@@ -123,13 +137,9 @@ Blueprint draft_task(const TaskSpec& spec, const Task& task, const poolgrad::Opt
   const std::size_t limit = options.memory_limit_bytes;
   if (limit == 0 || needed <= limit) return blueprint;
 
-  const std::int64_t batch = largest_batch(spec, options, limit).at.batch;
-  const std::string remedy =
-      batch == 0 ? std::string("not even batch 1 fits; take a smaller model or raise the limit")
-                 : text("the largest batch that fits is ", batch);
   throw MemoryError(text("memory: batch ", spec.batch, " needs ", human_bytes(needed), " (", needed,
                          " bytes; most of it ", largest_parts(blueprint), ") but the limit is ",
-                         human_bytes(limit), " (", limit, " bytes); ", remedy));
+                         human_bytes(limit), " (", limit, " bytes); ", remedy(spec, options)));
 }
 
 }  // namespace poolgrad::train

@@ -67,7 +67,7 @@ struct Task {
 
 /// draft() of the task with a better error: a peak above options.memory_limit_bytes is a
 /// MemoryError that names what takes most and the largest batch that would fit (what_if.h), or says
-/// that not even 1 does.
+/// that not even 1 does, or that a budget is above the limit.
 [[nodiscard]] Blueprint draft_task(const TaskSpec& spec, const Task& task,
                                    const poolgrad::Options& options);
 

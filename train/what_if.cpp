@@ -2,7 +2,6 @@
 #include "train/what_if.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 
 namespace poolgrad::train {
@@ -62,7 +61,8 @@ class Search {
     LargestBatch result{.checked = top};
     result.by_bound = last(1, top);
     if (result.by_bound > 0 && placed(result.by_bound).lower_bound_bytes > limit_) {
-      look_at_all_entries();
+      probes_.clear();
+      only_train_ = false;  // from here on all entries are looked at
       result.by_bound = last(1, result.by_bound);
     }
     result.at = placed(std::max<std::int64_t>(placed_below(result.by_bound), 1));
@@ -81,22 +81,13 @@ class Search {
     const auto [at, fresh] = probes_.try_emplace(batch);
     if (fresh) {
       ++drafts_;
-      try {
-        const Blueprint blueprint = drafted(spec_, options_, batch, only_train_);
-        at->second = {blueprint.lower_bound_bytes(), train::lifetimes(blueprint)};
-      } catch (const MemoryError&) {  // not within options_.budget_bytes
-        at->second = {std::numeric_limits<std::size_t>::max(), 0};
-      }
+      const Blueprint blueprint = drafted(spec_, options_, batch, only_train_);
+      at->second = {blueprint.lower_bound_bytes(), train::lifetimes(blueprint)};
     }
     return at->second;
   }
   [[nodiscard]] bool fits(std::int64_t batch) { return probe(batch).bound <= limit_; }
   [[nodiscard]] bool hopeless(std::int64_t batch) { return probe(batch).bound / 4 > limit_; }
-
-  void look_at_all_entries() {
-    if (only_train_) probes_.clear();
-    only_train_ = false;
-  }
 
   /// Whether even the program of `high` would not fit at `low`. Slots have a fixed part and one
   /// that grows with the batch, so no bound shrinks faster than the batch.
@@ -173,6 +164,10 @@ std::vector<Needs> sweep(const TaskSpec& spec, const poolgrad::Options& options,
 
 LargestBatch largest_batch(const TaskSpec& spec, const poolgrad::Options& options,
                            std::size_t limit_bytes) {
+  if (options.budget_bytes > 0)
+    throw ArgumentError(text("largest_batch: options have a budget of ", options.budget_bytes,
+                             " bytes, within which a plan no longer grows with the batch; ask "
+                             "without one"));
   return Search(spec, options, limit_bytes).run();
 }
 

@@ -193,8 +193,16 @@ TEST_CASE("fit: data that does not fit the task is refused before the first step
   CHECK_THROWS_AS((void)fit(task, program, wide), ShapeError);
   CHECK_THROWS_WITH_AS(
       (void)fit(task, program, {problem.data.test, problem.data.train}),
-      "fit: training data [30, 4] of float32 but the task was made for [100, 4] of "
-      "float32; make it with .tables = tables_of(data)",
+      "fit: training data [30, 4] of float32 with labels [30] of int64 but the task was made for "
+      "[100, 4] of float32 with labels [100] of int64; make it with .tables = tables_of(data)",
+      ShapeError);
+  Split narrow = problem.data;
+  const std::vector<std::int32_t> labels(100);
+  narrow.train.labels = ArrayView::of(std::span(labels), {100}, DType::i32);
+  CHECK_THROWS_WITH_AS(
+      (void)fit(task, program, narrow),
+      "fit: training data [100, 4] of float32 with labels [100] of int32 but the task was made for "
+      "[100, 4] of float32 with labels [100] of int64; make it with .tables = tables_of(data)",
       ShapeError);
   TaskSpec fed = spec();
   fed.tables.reset();

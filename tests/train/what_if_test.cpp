@@ -115,12 +115,31 @@ TEST_CASE("what if: the smallest budget is feasible, and one byte less is not") 
   CHECK_THROWS_AS((void)peak(spec(convolution_model), options, 64), BudgetError);
 }
 
+TEST_CASE("what if: a budget has no largest batch, and one above the limit is said to be") {
+  const TaskSpec of = spec(convolution_model);
+  const std::size_t half = peak(of, {}, 64) / 2;
+  CHECK_THROWS_WITH_AS((void)largest_batch(of, {.budget_bytes = 64}, half),
+                       "largest_batch: options have a budget of 64 bytes, within which a plan no "
+                       "longer grows with the batch; ask without one",
+                       ArgumentError);
+  const Options above{.memory_limit_bytes = half / 2, .budget_bytes = 2 * half};
+  try {
+    (void)draft_task(of, make_task(of), above);
+    FAIL("drafted beyond the limit");
+  } catch (const MemoryError& error) {
+    const std::string end =
+        text("; the budget of ", above.budget_bytes, " bytes is above it; lower it");
+    CHECK_MESSAGE(std::string(error.what()).ends_with(end), error.what());
+  }
+}
+
 TEST_CASE("what if: a draft that was not placed has the bounds and cannot run") {
   const Task task = make_task(spec(linear_model));
   const Blueprint placed = draft(*task.graph, task.entries);
   Blueprint bounds = draft(*task.graph, task.entries, {.place = false});
   CHECK(bounds.lower_bound_bytes() == placed.lower_bound_bytes());
   CHECK(bounds.sum_bytes() == placed.sum_bytes());
+  CHECK(bounds.entry("train").plan.optimal());
   CHECK_THROWS_AS((void)Program(std::move(bounds)), ArgumentError);
 }
 
