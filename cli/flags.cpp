@@ -2,6 +2,7 @@
 #include "cli/flags.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -22,9 +23,13 @@ namespace {
 }
 
 constexpr const char* kModels = "mlp, cnn, resnet, resnet20, chain or unet";
+constexpr std::array<std::string_view, 6> kModelNames{"mlp",      "cnn",   "resnet",
+                                                      "resnet20", "chain", "unet"};
 
-/// Of flags that belong to another model than the one that is named.
-void check_sizes(const PlanFlags& flags) {
+/// Of names that nobody has, and flags that belong to another model than the one that is named.
+void check_model(const PlanFlags& flags) {
+  if (std::ranges::find(kModelNames, flags.model) == kModelNames.end())
+    refuse("--model", flags.model, kModels);
   const bool blocks = flags.model == "resnet";
   const bool width = blocks || flags.model == "chain" || flags.model == "unet";
   if (flags.model != "mlp" && !flags.hidden.empty()) {
@@ -35,13 +40,15 @@ void check_sizes(const PlanFlags& flags) {
                              "; leave it out or take --model mlp"));
   }
   if ((flags.blocks && !blocks) || (flags.width && !width)) {
-    throw ArgumentError(text("--", flags.blocks ? "blocks" : "width", ": the ", flags.model,
-                             " has none; leave it out or take --model resnet"));
+    const bool of_blocks = flags.blocks && !blocks;
+    throw ArgumentError(text("--", of_blocks ? "blocks" : "width", ": the ", flags.model,
+                             " has none; leave it out or take --model resnet",
+                             of_blocks ? "" : ", chain or unet"));
   }
 }
 
 train::Model model_of(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
-  check_sizes(flags);
+  check_model(flags);
   const std::string& name = flags.model;
   const std::int64_t width = flags.width.value_or(16);
   if (name == "mlp") {
@@ -56,8 +63,7 @@ train::Model model_of(const PlanFlags& flags, const Shape& sample, std::int64_t 
   if (name == "resnet") return models::resnet(flags.blocks.value_or(2), width, classes, flags.seed);
   if (name == "resnet20") return models::resnet(3, 16, classes, flags.seed);
   if (name == "chain") return models::chain(32, width, classes, flags.seed);
-  if (name == "unet") return models::unet(width, classes, flags.seed);
-  refuse("--model", name, kModels);
+  return models::unet(width, classes, flags.seed);
 }
 
 train::Optimizer optimizer_of(const PlanFlags& flags) {

@@ -43,7 +43,8 @@ int run(int argc, char** argv) {
       "  poolgrad train --model cnn --epochs 3 --save cnn.safetensors\n"
       "  poolgrad plan --model cnn --batch 128 --svg arena.svg\n"
       "\n"
-      "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.");
+      "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no plan is within the capacity,\n"
+      "4 none was found in time, 130 interrupted.");
   int exit_code = kSuccess;
   add_train(app, exit_code);
   add_plan(app, exit_code);

@@ -35,6 +35,7 @@ int plan_model(const Flags& flags) {
   }
   const train::Task task = train::make_task(spec);
   const Blueprint blueprint = train::draft_task(spec, task, options);
+  (void)blueprint.entry(flags.entry);  // throws where there is none
   if (!flags.svg.empty()) {
     interop::AtomicFile file(flags.svg);
     file.write(timeline_svg(blueprint, flags.entry));
@@ -73,7 +74,8 @@ void add_plan(CLI::App& app, int& exit_code) {
       "Models are planned for images of 28 by 28 in one channel and 10 classes. With\n"
       "--memory-limit a plan that is larger is a failure that names the largest batch that fits.\n"
       "With --budget what the backward pass reads is computed again instead of kept, as far as\n"
-      "needed: the same bits in less memory and more time. A budget of 1 asks for the smallest.\n"
+      "needed: the same bits in less memory and more time. --budget 1 fails and names the\n"
+      "smallest there is.\n"
       "Buffers are alive in [lower, upper), half-open; the columns alignment and, for a team,\n"
       "member,first_phase,end_phase are optional. With --capacity the exit code is 3 when no plan\n"
       "is within it and 4 when none was found in time; the best one is written in every case.\n"

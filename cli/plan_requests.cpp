@@ -20,7 +20,7 @@ namespace {
 
 memory::PlanOptions options_of(const RequestFlags& flags) {
   if (!memory::is_alignment(flags.align))
-    throw ArgumentError(text("--align: ", flags.align, " is no power of two"));
+    throw ArgumentError(text("--align: ", flags.align, " is no power of two; give one such as 64"));
   if (!(flags.timeout > 0))
     throw ArgumentError(text("--timeout: ", flags.timeout, " is no time; give seconds above 0"));
   memory::PlanOptions options;

@@ -15,9 +15,6 @@ struct RequestFlags {
   double timeout = 10;
 };
 
-/// What plan_requests() answers besides kSuccess.
-enum RequestsExitCode : int { kInfeasible = 3, kTimeout = 4 };
-
 /// Adds the flags of this mode to `command` and answers --input, which chooses it.
 CLI::Option* add_request_flags(CLI::App& command, RequestFlags& flags);
 

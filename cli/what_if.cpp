@@ -16,7 +16,8 @@
 namespace poolgrad::cli {
 namespace {
 
-constexpr std::size_t kMostRows = 4096;  // of a sweep
+constexpr std::size_t kMostRows = 4096;          // of a sweep
+constexpr std::int64_t kMostBatch = 2147483647;  // of a sweep
 
 Json json_of(const train::Needs& needs) {
   return {{"batch", needs.batch},
@@ -83,10 +84,10 @@ int print_max_batch(const std::string& typed, const Question& question) {
 std::int64_t number(std::string_view typed, const std::string& all) {
   std::int64_t value = 0;
   const auto [read, error] = std::from_chars(typed.data(), typed.data() + typed.size(), value);
-  if (error != std::errc() || read != typed.data() + typed.size() || value < 1)
-    throw ArgumentError(text("--sweep: '", all, "' has '", typed,
-                             "' where a number from 1 on belongs; write batch=1..1024 or "
-                             "batch=32..1024:32"));
+  if (error != std::errc() || read != typed.data() + typed.size() || value < 1 ||
+      value > kMostBatch)
+    throw ArgumentError(text("--sweep: '", all, "' has '", typed, "' where a number from 1 to ",
+                             kMostBatch, " belongs; write batch=1..1024 or batch=32..1024:32"));
   return value;
 }
 
@@ -205,6 +206,14 @@ std::vector<CLI::Option*> add_what_if_flags(CLI::App& command, WhatIfFlags& flag
       "--smallest", flags.smallest, "find the smallest arena that trains, by chunks and by budget");
   most->excludes(sweep)->excludes(smallest);
   sweep->excludes(smallest);
+  for (CLI::Option* question : {most, smallest}) {
+    question->excludes(command.get_option("--budget"));
+    question->excludes(command.get_option("--svg"));
+  }
+  for (CLI::Option* question : {most, sweep, smallest}) {
+    for (const char* other : {"--memory-limit", "--entry", "--full"})
+      question->excludes(command.get_option(other));
+  }
   return {most, sweep, smallest};
 }
 

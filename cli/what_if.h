@@ -17,7 +17,8 @@ struct WhatIfFlags {
   [[nodiscard]] bool asked() const { return !max_batch.empty() || !sweep.empty() || smallest; }
 };
 
-/// Adds the flags, which exclude each other, and answers them.
+/// Adds the flags, which exclude each other and those of `command` that they have no answer for,
+/// and answers them.
 std::vector<CLI::Option*> add_what_if_flags(CLI::App& command, WhatIfFlags& flags);
 
 /// "batch=1..1024": 1, 2, 4, ... and the last one; "batch=1..1024:32": the first, multiples of 32,

@@ -439,6 +439,9 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_saves_nothing(data, tmp_
         (["train", "--batch", "0"], "--batch: 0; take 1 or more"),
         (["train", "--batch", "-3"], "--batch: -3; take 1 or more"),
         (["train", "--model", "gpt"], "--model: no 'gpt'; choose mlp"),
+        (["train", "--model", "gpt", "--hidden", "9"], "--model: no 'gpt'; choose mlp"),
+        (["train", "--model", "cnn", "--width", "9"], "or take --model resnet, chain or unet"),
+        (["train", "--model", "unet", "--blocks", "2"], "--blocks: the unet has none"),
         (["train", "--optimizer", "lion"], "--optimizer: no 'lion'; choose sgd, adam or adamw"),
         (["train", "--lr", "-1"], "adam: learning rate is -1; it must be 0 or more"),
         (["train", "--lr", "nan"], "adam: learning rate is nan; it must be 0 or more"),
@@ -457,11 +460,21 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_saves_nothing(data, tmp_
         (["plan", "--input", "x.csv", "--batch", "3"], "--batch excludes --input"),
         (["plan", "--sweep", "1..4"], "--sweep: '1..4' is no range; write batch=1..1024"),
         (["plan", "--sweep", "batch=4..1"], "--sweep: 4 is more than 1"),
-        (["plan", "--sweep", "batch=0..4"], "has '0' where a number from 1 on belongs"),
-        (["plan", "--sweep", "batch=1..4:x"], "has 'x' where a number from 1 on belongs"),
+        (["plan", "--sweep", "batch=0..4"], "has '0' where a number from 1 to 2147483647 belongs"),
+        (["plan", "--sweep", "batch=1..4:x"], "has 'x' where a number from 1 to 2147483647"),
+        (["plan", "--sweep", f"batch=1..{2**63 - 1}"], f"has '{2**63 - 1}' where a number from 1"),
+        (["plan", "--sweep", "batch=1..2147483648"], "has '2147483648' where a number from 1 to"),
         (["plan", "--sweep", "batch=1..9999:1"], "--sweep: more than 4096 rows"),
         (["plan", "--max-batch", "lots"], "--max-batch: 'lots' is no number of bytes"),
         (["plan", "--max-batch", "1MiB", "--smallest"], "--max-batch excludes --smallest"),
+        (["plan", "--max-batch", "1MiB", "--budget", "1MiB"], "--budget excludes --max-batch"),
+        (["plan", "--smallest", "--budget", "1MiB"], "--budget excludes --smallest"),
+        (["plan", "--smallest", "--svg", "a.svg"], "--svg excludes --smallest"),
+        (["plan", "--max-batch", "1MiB", "--svg", "a.svg"], "--svg excludes --max-batch"),
+        (["plan", "--smallest", "--memory-limit", "1MiB"], "--memory-limit excludes --smallest"),
+        (["plan", "--sweep", "batch=1..2", "--full"], "--full excludes --sweep"),
+        (["plan", "--entry", "nope", "--json"], "no entry 'nope'; there are 'train', 'evaluate'"),
+        (["plan", "--input", "x.csv", "--align", "48"], "--align: 48 is no power of two; give one"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(data, args, message):
@@ -615,6 +628,7 @@ def test_help_and_version():
         result = run(*args)
         assert result.returncode == 0
         assert "Usage: poolgrad" in result.stdout
+    assert "3 no plan is within the capacity" in run("--help").stdout
     assert re.fullmatch(r"poolgrad \d+\.\d+\.\d+\n", run("--version").stdout)
     (info,) = lines("info", "--json")
     assert info["cores"] >= 1
