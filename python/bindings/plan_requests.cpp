@@ -13,15 +13,21 @@ namespace {
 
 using Columns = std::map<std::string, std::vector<std::int64_t>>;
 
+/// Of an int any, of bytes none below `least`.
 template <typename T>
 void set(std::vector<memory::Request>& requests, const Columns& columns, const char* name,
-         T memory::Request::*member) {
+         T memory::Request::*member, std::int64_t least = 0) {
+  constexpr bool kIsInt = std::is_same_v<T, int>;
   const auto column = columns.find(name);
   if (column == columns.end()) return;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const std::int64_t value = column->second[i];
-    const bool fits = std::is_same_v<T, int> ? value == static_cast<int>(value) : value >= 0;
-    if (!fits) throw ArgumentError(text("plan: request ", i, " has ", name, " ", value));
+    const bool fits = kIsInt ? value == static_cast<int>(value) : value >= least;
+    if (!fits)
+      throw ArgumentError(text("plan: request ", i, " has ", name, " ", value,
+                               kIsInt      ? "; give a number that fits into 32 bits"
+                               : least < 0 ? "; give 0 or more, or -1 or None for anywhere"
+                                           : "; give 0 or more"));
     requests[i].*member = static_cast<T>(value);
   }
 }
@@ -36,7 +42,8 @@ nb::dict plan_requests(const Columns& columns, std::size_t alignment, std::size_
   set(requests, columns, "member", &memory::Request::member);
   set(requests, columns, "first_phase", &memory::Request::first_phase);
   set(requests, columns, "end_phase", &memory::Request::end_phase);
-  set(requests, columns, "at", &memory::Request::at);
+  static_assert(static_cast<std::size_t>(-1) == memory::kAnywhere);
+  set(requests, columns, "at", &memory::Request::at, -1);
   memory::PlanOptions options;
   options.alignment = alignment;
   options.capacity = capacity;

@@ -59,6 +59,7 @@ def compile(
 @overload
 def plan(
     model: nn.Module,
+    /,
     *,
     optimizer: optim.SGD | optim.Adam | optim.AdamW,
     batch: Sequence[int],
@@ -67,11 +68,13 @@ def plan(
     memory: str = "planned",
     memory_limit: int | None = None,
     budget: int | None = None,
+    winograd: bool = True,
     keep_gradients: bool = False,
 ) -> _poolgrad.Plan: ...
 @overload
 def plan(
     requests: Sequence | Mapping,
+    /,
     *,
     alignment: int = 64,
     capacity: int | None = None,
@@ -80,15 +83,16 @@ def plan(
 ) -> RequestPlan: ...
 
 
-def plan(subject, **settings):
+def plan(subject, /, **settings):
     """The plan of a model's training step, or of any requests. Arithmetic only: takes no arena.
 
-    Of a model, with the arguments of compile(): the plan of a first compile() with them.
+    Of a model, with the arguments of compile() but seed and arena: the plan of a first compile()
+    with them.
 
     Of requests: places them in one block, so that no two that are alive at once share a byte. They
     are a list of (lower, upper, size), alive in [lower, upper), or of dicts, or a dict of columns
     (NumPy arrays, too); they may also have alignment, member, first_phase, end_phase and at, a
-    fixed offset.
+    fixed offset, None or -1 for anywhere.
     alignment: of every offset and of the arena's size, in bytes.
     capacity: in bytes; stop at a plan within it, or when it is proved that there is none.
     nodes: trials of exact search; 4000 when neither this nor seconds is given.
@@ -101,13 +105,14 @@ def plan(subject, **settings):
 
 def _plan_model(
     model, *, optimizer, batch, loss=None, threads=None, memory="planned", memory_limit=None,
-    budget=None, keep_gradients=False,
+    budget=None, winograd=True, keep_gradients=False,
 ):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(
         model._build, batch, optimizer, keep_gradients,
         threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
+        winograd=winograd,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,11 @@ def plan_requests(
     seconds: float | None = None,
 ) -> RequestPlan:
     """See poolgrad.plan()."""
+    for name, limit in (("capacity", capacity), ("seconds", seconds)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"plan: {name} is {limit}; give more than 0, or None for no limit")
+    if nodes is not None and nodes < 0:
+        raise ValueError(f"plan: nodes is {nodes}; give 0 or more, or None")
     columns = requests if isinstance(requests, Mapping) else _columns(requests)
     unknown = [name for name in columns if name not in _NEEDED + _OPTIONAL]
     if unknown:
@@ -45,10 +51,12 @@ def plan_requests(
         raise ValueError(f"plan: requests lack '{missing[0]}'; they need {', '.join(_NEEDED)}")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"plan: columns differ in length: {lengths}")
+        raise ValueError(
+            f"plan: columns differ in length: {lengths}; give one value for each request"
+        )
     array = hasattr(columns["size"], "__array__")
     result = _poolgrad.plan_requests(
-        {name: [int(value) for value in column] for name, column in columns.items()},
+        {name: _whole(name, column) for name, column in columns.items()},
         alignment=alignment,
         capacity=capacity or 0,
         nodes=nodes if nodes is not None else 4000 if seconds is None else -1,
@@ -61,6 +69,24 @@ def plan_requests(
     return RequestPlan(**result)
 
 
+def _whole(name: str, column: Sequence) -> list[int]:
+    """The column as ints, nothing rounded; of places -1 for None."""
+    if name == "at":
+        column = [-1 if value is None else value for value in column]
+    result = []
+    for index, value in enumerate(column):
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(
+                f"plan: request {index} has {name} {value!r}; give a whole number"
+            ) from None
+        if abs(number) >= 1 << 63:
+            raise ValueError(f"plan: request {index} has {name} {number}; give less than 2**63")
+        result.append(number)
+    return result
+
+
 def _columns(requests: Sequence) -> dict:
     """Of (lower, upper, size) triples, or of mappings with equal keys."""
     if not requests:
@@ -70,7 +96,8 @@ def _columns(requests: Sequence) -> dict:
         for index, request in enumerate(requests):
             if list(request) != names:
                 raise ValueError(
-                    f"plan: request {index} has {list(request)} but the first has {names}"
+                    f"plan: request {index} has {list(request)} but the first has {names};"
+                    " give all the same, and 'at': None for anywhere"
                 )
         return {name: [request[name] for request in requests] for name in names}
     for index, request in enumerate(requests):

@@ -56,15 +56,56 @@ def test_members_and_fixed_places():
     assert pg.plan(fixed).offsets == [128]
 
 
+def test_some_requests_have_a_place_and_others_none():
+    rows = [{"lower": 0, "upper": 2, "size": 64, "at": at} for at in (128, None, -1)]
+    offsets = pg.plan(rows).offsets
+    assert offsets[0] == 128
+    assert sorted(offsets) == [0, 64, 128]
+    columns = {"lower": [0] * 3, "upper": [2] * 3, "size": [64] * 3, "at": np.array([128, -1, -1])}
+    assert sorted(pg.plan(columns).offsets) == [0, 64, 128]
+
+
+@pytest.mark.parametrize("name", ["seconds", "capacity"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_limit_of_nothing_is_refused(name, value):
+    message = f"plan: {name} is {value}; give more than 0, or None for no limit"
+    with pytest.raises(ValueError, match=message):
+        pg.plan(THREE, **{name: value})
+
+
+def test_numbers_of_trials_below_0_are_refused():
+    with pytest.raises(ValueError, match="plan: nodes is -1; give 0 or more, or None"):
+        pg.plan(THREE, nodes=-1)
+
+
+@pytest.mark.parametrize("size", [64.5, "64", None])
+def test_nothing_is_rounded_to_a_whole_number(size):
+    message = f"plan: request 1 has size {size!r}; give a whole number"
+    with pytest.raises(TypeError, match=message):
+        pg.plan([(0, 1, 64), (0, 1, size)])
+
+
 @pytest.mark.parametrize(
     ("requests", "message"),
     [
         ([(0, 1)], "request 0 has 2 values"),
         ({"lower": [0], "upper": [1]}, "lack 'size'"),
         ({"lower": [0], "upper": [1], "size": [1], "colour": [1]}, "no 'colour'"),
-        ({"lower": [0], "upper": [1, 2], "size": [1]}, "differ in length"),
+        (
+            {"lower": [0], "upper": [1, 2], "size": [1]},
+            "differ in length: .*; give one value for each request",
+        ),
         ([(3, 1, 64)], "request 0 ends at step 1 before it begins at step 3"),
-        ([(0, 1, -1)], "request 0 has size -1"),
+        ([(0, 1, -1)], "request 0 has size -1; give 0 or more"),
+        (
+            [(1 << 31, 1 << 32, 1)],
+            "request 0 has lower 2147483648; give a number that fits into 32",
+        ),
+        ([(0, 1, 1 << 63)], r"request 0 has size 9223372036854775808; give less than 2\*\*63"),
+        (
+            [{"lower": 0, "upper": 1, "size": 1, "at": -2}],
+            "has at -2; give 0 or more, or -1 or None",
+        ),
     ],
 )
 def test_bad_requests_are_refused_with_their_values(requests, message):

@@ -467,9 +467,10 @@ def test_a_profile_says_where_the_time_goes_and_changes_nothing():
         step.profile(x, y, steps=0)
 
 
-def test_a_plan_is_known_before_there_is_an_arena():
+@pytest.mark.parametrize("winograd", [True, False])
+def test_a_plan_is_known_before_there_is_an_arena(winograd):
     model = cnn(pg.nn)
-    settings = {"optimizer": pg.optim.Adam(), "batch": (8, 1, 28, 28)}
+    settings = {"optimizer": pg.optim.Adam(), "batch": (8, 1, 28, 28), "winograd": winograd}
     before = pg.plan(model, **settings)
     with pytest.raises(RuntimeError, match="weights get their bytes"):
         model.state_dict()
