@@ -18,7 +18,7 @@ struct Stage {
 constexpr Stage kStages[]{
     {"none",
      [](Options& o) {
-       o.fuse = o.fuse_updates = o.layout = o.recompute = o.schedule = o.in_place = false;
+       o.fuse = o.fuse_updates = o.layout = o.recompute = o.schedule = o.in_place = o.order = false;
        o.chunks = 1;
      }},
     {"fuse", [](Options& o) { o.fuse = true; }},
@@ -28,6 +28,7 @@ constexpr Stage kStages[]{
     {"schedule", [](Options& o) { o.schedule = true; }},
     {"split", [](Options& o) { o.chunks = 0; }},
     {"in_place", [](Options& o) { o.in_place = true; }},
+    {"order", [](Options& o) { o.order = true; }},
 };
 
 void print(const std::string& model, std::int64_t batch) {

@@ -191,6 +191,29 @@ class Drafts {
   }
 
  private:
+  Entry made(std::unique_ptr<const Graph> graph) {
+    Entry entry{.name = name_, .graph = std::move(graph)};
+    entry.storages = assign_storages(*entry.graph, options_.in_place);
+    prepare(entry, kernels_);
+    note_lifetimes(entry);
+    return entry;
+  }
+  /// In another order, where that lowers the bound and members need not wait more often.
+  std::optional<Entry> reordered(const Entry& entry) {
+    std::vector<std::size_t> workspace_bytes(entry.graph->nodes.size());
+    for (const Step& step : entry.steps)
+      workspace_bytes[row(step.node)] = step.kernel->workspace_bytes;
+    const auto order = passes::lower_peak(*entry.graph, workspace_bytes, options_.in_place);
+    if (order.empty()) return {};
+    auto graph = std::unique_ptr<Graph>(new Graph(entry.graph->copy()));
+    for (std::size_t i = 0; i < order.size(); ++i)
+      graph->nodes[i] = entry.graph->nodes[row(order[i])];
+    assert(check_order(*graph).empty());
+    Entry other = made(std::move(graph));
+    const auto bound = [](const Entry& e) { return memory::lower_bound(e.requests).bytes; };
+    if (bound(other) >= bound(entry) || other.edges.size() > entry.edges.size()) return {};
+    return other;
+  }
   [[nodiscard]] std::size_t peak_bytes(const Entry& entry) const {
     return options_.memory == Memory::planned ? entry.plan.arena_bytes
                                               : entry.plan.lower_bound_bytes;
@@ -201,10 +224,10 @@ class Drafts {
     if (!after || passes::bytes_between(*after->graph, after->runs) > most_bytes) return {};
     passes::split(*after->graph, after->runs, options_.threads);
     assert(check_order(*after->graph).empty());
-    Entry entry{.name = name_, .graph = std::move(after->graph)};
-    entry.storages = assign_storages(*entry.graph, options_.in_place);
-    prepare(entry, kernels_);
-    note_lifetimes(entry);
+    Entry entry = made(std::move(after->graph));
+    if (options_.order) {
+      if (auto other = reordered(entry)) entry = std::move(*other);
+    }
     if (memory::lower_bound(entry.requests).bytes > most_bytes) return {};
     entry.plan = options_.place ? memory::plan(entry.requests) : unplaced(entry.requests);
     assert(!options_.place || memory::check(entry.plan, entry.requests).empty());

@@ -43,7 +43,7 @@ struct Options {
   // no bit by themselves, but where work is done in chunks, fuse and layout decide with what else
   // it is cut, and so in which order sums over rows are added up.
   bool fuse = true, fuse_updates = true, layout = true, recompute = true, schedule = true,
-       in_place = true, features = true;
+       in_place = true, order = true, features = true;
 
   /// Convolutions of 3 by 3 windows by Winograd's tiles where that is faster. Plain sums are
   /// slower and round less.

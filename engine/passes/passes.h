@@ -34,6 +34,14 @@ void recompute(Graph& graph);
 /// Each update as soon as its gradient is final and the last reader of the old value has run.
 void schedule(Graph& graph);
 
+/// After split(): an order of the nodes in which fewer bytes are alive at the fullest moment, by
+/// their places in the present one; nothing where none is found. No bit changes: whoever adds to a
+/// sum goes on doing so in the same turn. `workspace_bytes`: one row per node. Counts as if one
+/// thread ran all nodes.
+[[nodiscard]] std::vector<int> lower_peak(const Graph& graph,
+                                          std::span<const std::size_t> workspace_bytes,
+                                          bool in_place);
+
 /// What find_runs() in runs.h is asked for.
 struct Split {
   int members = 1;  // how many can work at once. The team may be smaller: the bits are the same

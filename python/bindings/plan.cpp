@@ -54,6 +54,8 @@ Options options_of(const nb::dict& arguments) {
       options.recompute = nb::cast<bool>(value);
     else if (name == "schedule")
       options.schedule = nb::cast<bool>(value);
+    else if (name == "order")
+      options.order = nb::cast<bool>(value);
     else if (name == "in_place")
       options.in_place = nb::cast<bool>(value);
     else

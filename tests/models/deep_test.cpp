@@ -97,6 +97,7 @@ TEST_CASE("chain, unet, resnet-20: memory modes and threads change no bit, freed
       CHECK(same([](Options& o) { o.memory = Memory::direct; }));
       CHECK(same([](Options& o) { o.in_place = false; }));
       CHECK(same([](Options& o) { o.schedule = false; }));
+      CHECK(same([](Options& o) { o.order = false; }));
     }
   }
 }

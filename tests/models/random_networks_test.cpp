@@ -163,8 +163,9 @@ struct Case {
     options.use_team = !dice.one_in(3);
     options.adaptive = false;
     options.guard_bytes = 4096;
-    for (bool Options::*pass : {&Options::fuse, &Options::fuse_updates, &Options::layout,
-                                &Options::recompute, &Options::schedule, &Options::in_place})
+    for (bool Options::*pass :
+         {&Options::fuse, &Options::fuse_updates, &Options::layout, &Options::recompute,
+          &Options::schedule, &Options::in_place, &Options::order})
       options.*pass = !dice.one_in(4);
     x.resize(static_cast<std::size_t>(spec.batch * spec.sample.count()));
     y.resize(static_cast<std::size_t>(spec.batch));
@@ -265,6 +266,7 @@ TEST_CASE("random networks: predicted is measured, and memory changes no bit") {
     direct.use_team = !direct.use_team;
     direct.in_place = !direct.in_place;
     direct.schedule = !direct.schedule;
+    direct.order = !direct.order;
     const Outcome asked = outcome(task, each, direct);
     REQUIRE(asked.values == planned.values);
     REQUIRE(asked.measured <= asked.predicted);

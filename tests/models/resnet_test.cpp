@@ -95,6 +95,7 @@ TEST_CASE("resnet: memory modes, passes and who runs it change no bit, freed byt
       CHECK(same([](Options& o) { o.in_place = false; }));
       CHECK(same([](Options& o) { o.recompute = false; }));
       CHECK(same([](Options& o) { o.schedule = false; }));
+      CHECK(same([](Options& o) { o.order = false; }));
       // Reorders in between decide with what else a sum is cut into chunks, and so its rounding.
       if (chunks == 1) CHECK(same([](Options& o) { o.layout = false; }));
     }

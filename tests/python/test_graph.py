@@ -94,6 +94,7 @@ def test_options_do_not_change_a_bit():
     bits = set()
     for options in (
         {}, {"fuse": False}, {"layout": False}, {"schedule": False}, {"in_place": False},
+        {"order": False},
         {"memory": "pooled"}, {"memory": "direct"}, {"memory_limit": 1 << 20},
     ):  # fmt: skip
         graph, x, labels, weights, _, _, loss = small_net()

@@ -128,6 +128,7 @@ TEST_CASE(
     CHECK(same([](Options& o) { o.memory = Memory::direct, o.use_team = false; }));
     CHECK(same([](Options& o) { o.in_place = false; }));
     CHECK(same([](Options& o) { o.schedule = false; }));
+    CHECK(same([](Options& o) { o.order = false; }));
     CHECK(same([](Options& o) { o.layout = false; }));
     CHECK(same([](Options& o) { o.layout = o.schedule = o.in_place = false; }));
     CHECK(trained(net, options, kSteps, [](const Program& p) { return poison(p, false); }) == bits);
@@ -341,6 +342,7 @@ TEST_CASE("peak: measured equals predicted for every mode, number of threads and
                                  .layout = passes,
                                  .schedule = passes,
                                  .in_place = passes,
+                                 .order = passes,
                                  .guard_bytes = 4096});
       program.watch_peak();
       for (int i = 0; i < 3; ++i) program.run("train", images.feeds(net.x, net.y, kBatch));
