@@ -54,7 +54,7 @@ class Planner {
     greedy.place();
     keep(greedy.offsets(), greedy.top());
     if (done()) return;
-    if (intervals_) search(goal_, kQuick);
+    if (intervals_) search(goal_, std::clamp(limits_.left() / 2, kQuick, kSooner));
     if (done() || proved_ > goal_) return narrow();
     greedy.improve(rounds_ >= 0 ? rounds_ : Greedy::default_rounds(items_.size()));
     keep(greedy.offsets(), greedy.top());
@@ -69,6 +69,7 @@ class Planner {
 
  private:
   static constexpr std::int64_t kQuick = 2000;
+  static constexpr std::int64_t kSooner = 30'000;  // of any number, before rounds of improvement
 
   [[nodiscard]] bool done() const { return top_ <= goal_; }
 

@@ -12,7 +12,7 @@ namespace {
 constexpr std::int64_t kInfinite = std::numeric_limits<std::int64_t>::max();
 
 // By how many pieces it takes to reach a wall's height exactly: such a coincidence is seldom one.
-constexpr double kScores[] = {0, 10, 7, 4, 0};
+constexpr double kScores[] = {10, 7, 4, 0};
 constexpr double kSharpness =
     0.3;  // how much less a candidate counts per point that it lags behind
 
@@ -44,72 +44,53 @@ bool IntervalSearch::fits(Index piece, const Corner& corner) const {
          offset_[static_cast<std::size_t>(below)] + b.size != corner.valley.height;
 }
 
-/// How many pieces, `piece` among them, reach `wall` exactly: those beside the wall on its own side
-/// less those that still go on top of the wall. 4 where more than three are needed.
-int IntervalSearch::level_with(Index piece, const std::vector<Index>& beside,
-                               const std::vector<Index>& across, std::int64_t wall) const {
-  const std::int64_t rest = wall - pieces_[static_cast<std::size_t>(piece)].size;
-  if (rest == 0) return 1;
-  constexpr std::size_t kMost = 24;
-  std::int64_t sizes[2 * kMost];  // those across count negatively
-  std::size_t count = 0;
-  for (const Index other : beside) {
-    if (other != piece && offset_[static_cast<std::size_t>(other)] < 0 && count < kMost)
-      sizes[count++] = pieces_[static_cast<std::size_t>(other)].size;
+/// How many more pieces it takes beside and across from `piece` until both sides of a seam it
+/// touches are level. kNever where they never will be and must.
+int IntervalSearch::level_with(Index piece, Index seam) {
+  if (seam == 0 || seam == columns_) return Seams::kMany;
+  const Piece& p = pieces_[static_cast<std::size_t>(piece)];
+  const auto right = static_cast<std::size_t>(seam), left = right - 1;
+  const std::int64_t step = floor_[left] - floor_[right];
+  if (strict_ && step != 0 && seams_->divided(seam)) {  // then nothing was raised here
+    const int open = step > 0 ? seams_->group(top_[left], true) : seams_->group(top_[right], false);
+    if (seams_->group(piece, p.end == seam) != open) return Seams::kNever;
   }
-  for (const Index other : across) {
-    if (offset_[static_cast<std::size_t>(other)] < 0 && count < 2 * kMost)
-      sizes[count++] = -pieces_[static_cast<std::size_t>(other)].size;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    if (sizes[i] == rest) return 2;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    for (std::size_t k = 0; k < i; ++k) {
-      if (sizes[i] + sizes[k] == rest) return 3;
-    }
-  }
-  return 4;
+  const std::int64_t rise = step + (p.first == seam ? -p.size : p.size);
+  const int fewest = seams_->fewest(seam, rise, piece);
+  if (fewest == Seams::kNever && (spare_[left] > 0 || spare_[right] > 0)) return Seams::kMany;
+  return fewest;
 }
 
-/// How well `piece` goes at `height` with the walls it touches. The ceiling is a wall, too.
-double IntervalSearch::score(Index piece, std::int64_t height) const {
+/// How well `piece` goes with the seams it touches; negative where it cannot.
+double IntervalSearch::score(Index piece) {
   const Piece& p = pieces_[static_cast<std::size_t>(piece)];
-  const auto first = static_cast<std::size_t>(p.first);
-  const auto end = static_cast<std::size_t>(p.end);
   double result = 0;
-  if (const std::int64_t left = std::min(wall(p.first - 1), capacity_);
-      p.first > 0 && left > height)
-    result += kScores[level_with(piece, begin_at_[first], end_at_[first - 1], left - height)];
-  if (const std::int64_t right = std::min(wall(p.end), capacity_);
-      p.end < columns_ && right > height)
-    result += kScores[level_with(piece, end_at_[end - 1], begin_at_[end], right - height)];
+  for (const Index seam : {p.first, p.end}) {
+    const int others = level_with(piece, seam);
+    if (others == Seams::kNever) return -1;
+    result += kScores[std::min(others, 3)];
+  }
   return result;
 }
 
 /// How many candidates a corner has, weaker ones counting less, over how often it has failed. Dead:
 /// it has none and may not stay empty.
-double IntervalSearch::weigh(const Corner& corner, bool& dead) const {
+double IntervalSearch::weigh(const Corner& corner, bool& dead) {
   const auto column = static_cast<std::size_t>(corner.column);
-  constexpr std::size_t kMost = 32;
-  double scores[kMost];
-  std::size_t scored = 0, count = 0;
-  const std::vector<Index>& pieces = at(corner);
-  Index only = kNone;
-  for (const Index piece : pieces) {
+  double best = 0, result = 0;
+  std::size_t count = 0;
+  for (const Index piece : at(corner)) {
     if (!fits(piece, corner)) continue;
-    if (count == 1) scores[scored++] = score(only, corner.valley.height);
-    if (count >= 1 && scored < kMost) scores[scored++] = score(piece, corner.valley.height);
-    only = piece;
+    const double points = score(piece);
+    if (points < 0) continue;
     ++count;
+    if (points > best) {
+      result *= std::exp((best - points) * kSharpness);
+      best = points;
+    }
+    result += std::exp((points - best) * kSharpness);
   }
-  auto result = static_cast<double>(count);
-  if (scored > 1) {
-    const double best = *std::max_element(scores, scores + scored);
-    result = static_cast<double>(count - scored);
-    for (std::size_t i = 0; i < scored; ++i) result += std::exp((scores[i] - best) * kSharpness);
-    result = std::max(result, 1.01);
-  }
+  if (count > 1) result = std::max(result, 1.01);
   dead = count == 0 && (spare_[column] == 0 || raised(corner) < 0);
   if (spare_[column] > 0) result = 2 * result + 2;
   return result / weight_[column];
@@ -146,7 +127,8 @@ void IntervalSearch::list(Frame& frame) {
                       const Piece& other = pieces_[static_cast<std::size_t>(c.piece)];
                       return other.first == p.first && other.end == p.end && other.size == p.size;
                     });
-    if (!twin) candidates_.push_back({piece, 0, score(piece, corner.valley.height)});
+    if (twin) continue;
+    if (const double points = score(piece); points >= 0) candidates_.push_back({piece, 0, points});
   }
   for (std::size_t i = frame.begin; i < candidates_.size(); ++i) {
     const Piece& p = pieces_[static_cast<std::size_t>(candidates_[i].piece)];

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "memory/plan_random.h"
+#include "memory/plan_seams.h"
 
 namespace poolgrad::memory {
 namespace {
@@ -39,17 +40,40 @@ std::vector<Index> sized(const std::map<int, std::vector<Index>>& at, int time,
 
 }  // namespace
 
-Joined::Joined(std::span<const Piece> pieces, bool stack, std::uint64_t seed)
-    : count_(pieces.size()),
+Joined::Joined(std::span<const Piece> pieces, std::int64_t capacity)
+    : capacity_(capacity),
+      count_(pieces.size()),
       nodes_(pieces.size()),
       pieces_(pieces.begin(), pieces.end()),
       gone_(pieces.size()) {
   for (Index i = 0; i < count_; ++i) node_of_.push_back(i);
+}
+
+void Joined::join(Daring daring, std::uint64_t seed, unsigned doubt) {
+  seed_ = seed;
+  doubt_ = doubt;
   std::uint64_t state = seed;
-  while (join_rows() || join_supported_stacks() || join_wheels() ||
-         (stack && join_one_stack(state))) {
-    drop_joined();
+  const bool matches = daring != Daring::groups;
+  for (;; drop_joined()) {
+    if (!grouped_ && join_groups()) continue;
+    if (matches && (join_rows() || join_supported_stacks())) continue;
+    if (join_wheels()) continue;
+    grouped_ = true;  // costs more than all else, and after a wrong stack says nothing
+    if (daring != Daring::stacks || !join_one_stack(state)) break;
   }
+}
+
+bool Joined::doubted(Index a, Index b) const {
+  if (doubt_ == 0) return false;
+  std::uint64_t hash = seed_;
+  for (const Index i : {a, b}) {
+    for (const std::int64_t value :
+         {std::int64_t{pieces_[i].first}, std::int64_t{pieces_[i].end}, pieces_[i].size}) {
+      hash = (hash ^ static_cast<std::uint64_t>(value)) * 0x9E3779B97F4A7C15U;
+      hash ^= hash >> 29U;
+    }
+  }
+  return (hash >> 8U) % 100 < doubt_;
 }
 
 std::vector<std::int64_t> Joined::offsets(std::span<const std::int64_t> joined) const {
@@ -72,7 +96,7 @@ bool Joined::join_rows() {
       const std::int64_t size = pieces_[left].size;
       if (gone_[left] != 0 || sized(end, time, pieces_, size).size() != 1) continue;
       const std::vector<Index> right = sized(begin, time, pieces_, size);
-      if (right.size() != 1 || gone_[right[0]] != 0) continue;
+      if (right.size() != 1 || gone_[right[0]] != 0 || doubted(left, right[0])) continue;
       join({pieces_[left].first, pieces_[right[0]].end, size},
            {{node_of_[left], 0}, {node_of_[right[0]], 0}});
       gone_[left] = gone_[right[0]] = 1;
@@ -91,12 +115,71 @@ bool Joined::join_supported_stacks() {
     for (Index k = 1; k < group.size(); ++k) {
       for (Index j = 0; j < k; ++j) {
         const Index a = group[k], b = group[j];
-        if (gone_[a] != 0 || gone_[b] != 0) continue;
+        if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b)) continue;
         const std::int64_t size = pieces_[a].size + pieces_[b].size;
         if (sized(end, life.first, pieces_, size).empty() &&
             sized(begin, life.second, pieces_, size).empty())
           continue;
         join({life.first, life.second, size}, {{node_of_[a], 0}, {node_of_[b], pieces_[a].size}});
+        gone_[a] = gone_[b] = 1;
+        any = true;
+      }
+    }
+  }
+  return any;
+}
+
+/// Two of equal lives that belong to one group both where they begin and where they end; two that
+/// are a group.
+bool Joined::join_groups() {
+  std::vector<int> times;
+  for (const Piece& piece : pieces_) times.insert(times.end(), {piece.first, piece.end});
+  std::ranges::sort(times);
+  times.erase(std::unique(times.begin(), times.end()), times.end());
+  const auto place = [&](int time) {
+    return static_cast<int>(std::ranges::lower_bound(times, time) - times.begin());
+  };
+  std::vector<std::int64_t> spare(times.size() - 1, capacity_);
+  std::vector<Piece> placed;
+  for (const Piece& piece : pieces_) {
+    placed.push_back({place(piece.first), place(piece.end), piece.size});
+    for (int c = placed.back().first; c < placed.back().end; ++c)
+      spare[static_cast<std::size_t>(c)] -= piece.size;
+  }
+  Seams seams(placed, static_cast<int>(spare.size()));
+  seams.divide(spare);
+  bool any = false;
+  const auto begin = by_time(pieces_, &Piece::first);
+  for (Index left = 0, count = pieces_.size(); left < count; ++left) {
+    const int group = seams.least_group(static_cast<int>(left), true);
+    const auto behind = begin.find(pieces_[left].end);
+    if (group == Seams::kUnknown || behind == begin.end() || gone_[left] != 0) continue;
+    for (const Index right : behind->second) {
+      if (pieces_[left].size != pieces_[right].size || gone_[right] != 0 ||
+          seams.least_group(static_cast<int>(right), false) != group || doubted(left, right))
+        continue;
+      join({pieces_[left].first, pieces_[right].end, pieces_[left].size},
+           {{node_of_[left], 0}, {node_of_[right], 0}});
+      gone_[left] = gone_[right] = 1;
+      any = true;
+      break;
+    }
+  }
+  if (any) return true;
+  for (const auto& [life, group] : by_life(pieces_)) {
+    for (Index k = 1; k < group.size(); ++k) {
+      for (Index j = 0; j < k; ++j) {
+        const Index a = group[k], b = group[j];
+        if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b)) continue;
+        bool together = true;
+        for (const bool at_end : {false, true}) {
+          const int whole = seams.least_group(static_cast<int>(a), at_end);
+          together = together && whole != Seams::kUnknown &&
+                     whole == seams.least_group(static_cast<int>(b), at_end);
+        }
+        if (!together) continue;
+        join({life.first, life.second, pieces_[a].size + pieces_[b].size},
+             {{node_of_[a], 0}, {node_of_[b], pieces_[a].size}});
         gone_[a] = gone_[b] = 1;
         any = true;
       }

@@ -15,9 +15,17 @@ namespace poolgrad::memory {
 /// nothing is proved when they do not fit. Where bytes are scarce, equal sizes are seldom chance.
 class Joined {
  public:
-  /// With `stack`, pieces of equal lives are also stacked when nothing else speaks for it; which
-  /// first is drawn from `seed`.
-  Joined(std::span<const Piece> pieces, bool stack, std::uint64_t seed);
+  enum class Daring {
+    groups,   // only what sums of sizes at a seam leave no other choice for
+    matches,  // also what has no other match
+    stacks,   // pieces of equal lives also when nothing else speaks for it
+  };
+
+  Joined(std::span<const Piece> pieces, std::int64_t capacity);
+
+  /// Joins until nothing is left to join. Which are stacked first is drawn from `seed`. Joints
+  /// whose number, drawn likewise, is below `doubt` per cent are not made.
+  void join(Daring daring, std::uint64_t seed, unsigned doubt);
 
   [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
 
@@ -33,11 +41,17 @@ class Joined {
 
   bool join_rows();
   bool join_supported_stacks();
+  bool join_groups();
   bool join_wheels();
   bool join_one_stack(std::uint64_t& state);
   void join(Piece whole, std::vector<Part> parts);
   void drop_joined();
+  [[nodiscard]] bool doubted(Index a, Index b) const;
 
+  std::int64_t capacity_;
+  std::uint64_t seed_ = 0;
+  unsigned doubt_ = 0;
+  bool grouped_ = false;                  // join_groups() has nothing more to say
   std::size_t count_;                     // of the original pieces, the first nodes
   std::vector<std::vector<Part>> nodes_;  // what each lies above; none for an original
   std::vector<Piece> pieces_;

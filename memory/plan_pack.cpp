@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 #include <tuple>
 
 #include "memory/plan_join.h"
@@ -14,8 +13,8 @@ namespace {
 /// Pieces joined in one way, and the search for them.
 class JoinedSearch {
  public:
-  JoinedSearch(std::span<const Piece> pieces, bool stack, std::uint64_t seed, std::int64_t capacity)
-      : joined_(pieces, stack, seed), search_(joined_.pieces(), capacity) {}
+  JoinedSearch(Joined joined, std::int64_t capacity, bool strict)
+      : joined_(std::move(joined)), search_(joined_.pieces(), capacity, strict) {}
 
   Found run(std::int64_t nodes, PlanLimits& limits) { return search_.run(nodes, limits); }
   [[nodiscard]] std::vector<std::int64_t> offsets() const {
@@ -28,6 +27,8 @@ class JoinedSearch {
 };
 
 class Portfolio {
+  using Daring = Joined::Daring;
+
  public:
   Portfolio(std::vector<Piece> pieces, std::int64_t capacity, std::int64_t nodes,
             PlanLimits& limits)
@@ -35,20 +36,20 @@ class Portfolio {
         capacity_(capacity),
         nodes_(nodes),
         limits_(limits),
+        groups_(pieces_, capacity),
         plain_(pieces_, capacity) {}
 
   Packing run() {
     if (try_search(plain_, 2 * static_cast<std::int64_t>(pieces_.size()))) return packing_;
     std::int64_t turn = 1000;
-    std::optional<JoinedSearch> supported;
+    if (pieces_.size() <= kMostJoined) groups_.join(Daring::groups, 0, 0);
     for (std::uint64_t round = 0; pieces_.size() <= kMostJoined; ++round) {
-      if (out()) return packing_;
-      JoinedSearch stacked(pieces_, true, round, capacity_);
-      limits_.take(static_cast<std::int64_t>(pieces_.size()));
-      if (try_search(stacked, turn)) return packing_;
-      if (round == 0) supported.emplace(pieces_, false, 0, capacity_);
-      if (supported && try_search(*supported, turn)) return packing_;
-      if (packing_.found == Found::nothing) supported.reset();
+      for (const bool stack : {false, true}) {
+        if (out()) return packing_;
+        JoinedSearch joined(stack ? stacked(round) : matched(round), capacity_, !stack);
+        limits_.take(static_cast<std::int64_t>(pieces_.size()));
+        if (try_search(joined, turn)) return packing_;
+      }
       packing_.found = Found::limit;
       if (try_search(plain_, turn)) return packing_;
       if (round % 2 == 1) turn += turn / 2;
@@ -62,6 +63,21 @@ class Portfolio {
 
  private:
   static constexpr std::size_t kMostJoined = 1500;  // joining takes quadratic time
+
+  /// What is certain, by turns with what is likely; from the third time on, not all of it.
+  Joined matched(std::uint64_t round) const {
+    constexpr unsigned kDoubts[] = {10, 20, 5, 40};
+    const Daring daring = round % 2 == 0 ? Daring::groups : Daring::matches;
+    Joined joined = round < 2 ? groups_ : Joined(pieces_, capacity_);
+    joined.join(daring, round, round < 2 ? 0 : kDoubts[round % 4]);
+    return joined;
+  }
+
+  Joined stacked(std::uint64_t round) const {
+    Joined joined = groups_;
+    joined.join(Daring::stacks, round, 0);
+    return joined;
+  }
 
   bool out() const { return nodes_ <= 0 || limits_.spent(); }
 
@@ -83,6 +99,7 @@ class Portfolio {
   std::int64_t capacity_;
   std::int64_t nodes_;
   PlanLimits& limits_;
+  Joined groups_;  // what is certain
   IntervalSearch plain_;
   Packing packing_;
 };

@@ -19,10 +19,13 @@ std::size_t place_of(const std::vector<int>& times, int time) {
 
 }  // namespace
 
-IntervalSearch::IntervalSearch(std::span<const Piece> pieces, std::int64_t capacity)
-    : capacity_(capacity) {
+IntervalSearch::IntervalSearch(std::span<const Piece> pieces, std::int64_t capacity, bool strict)
+    : capacity_(capacity), strict_(strict) {
   compress(pieces);
+  seams_.emplace(pieces_, columns_);
   weight_.assign(floor_.size(), 1.0);
+  reset();
+  if (strict) seams_->divide(spare_);
 }
 
 /// Keeps of all times those where most is alive: a time at which something begins and after which,
@@ -77,6 +80,7 @@ void IntervalSearch::reset() {
       ++open_[static_cast<std::size_t>(c)];
     }
   }
+  seams_->reset();
   frames_.clear();
   candidates_.clear();
   changes_.clear();
@@ -182,6 +186,7 @@ void IntervalSearch::try_next(Frame& frame) {
 void IntervalSearch::place(Index piece, std::int64_t height, Index level) {
   const Piece& p = pieces_[static_cast<std::size_t>(piece)];
   offset_[static_cast<std::size_t>(piece)] = height;
+  seams_->use(piece);
   raised_level_[static_cast<std::size_t>(level)] = 0;
   for (int c = p.first; c < p.end; ++c) {
     const auto column = static_cast<std::size_t>(c);
@@ -215,6 +220,7 @@ void IntervalSearch::undo(std::size_t changes) {
       const Piece& p = pieces_[static_cast<std::size_t>(change.piece)];
       const std::int64_t height = offset_[static_cast<std::size_t>(change.piece)];
       offset_[static_cast<std::size_t>(change.piece)] = -1;
+      seams_->give_back(change.piece);
       for (int c = p.first; c < p.end; ++c) {
         floor_[static_cast<std::size_t>(c)] = height;
         ++open_[static_cast<std::size_t>(c)];
@@ -270,7 +276,7 @@ void IntervalSearch::blame_column(Index column, std::uint64_t* blame) const {
 /// Adds the levels that left a corner these candidates: those of its column and of the wall beside
 /// it, of the far wall where that kept a piece out, and where the column might have stayed empty,
 /// of the whole valley, which says how far.
-void IntervalSearch::blame_corner(const Corner& corner, bool blocked, std::uint64_t* blame) const {
+void IntervalSearch::blame_corner(const Corner& corner, bool blocked, std::uint64_t* blame) {
   const auto& [valley, column, right] = corner;
   if (spare_[static_cast<std::size_t>(column)] > 0) {
     for (Index c = valley.begin - 1; c <= valley.end; ++c) blame_column(c, blame);
@@ -279,6 +285,14 @@ void IntervalSearch::blame_corner(const Corner& corner, bool blocked, std::uint6
   blame_column(column, blame);
   blame_column(right ? valley.end : valley.begin - 1, blame);
   if (blocked) blame_column(right ? valley.begin - 1 : valley.end, blame);
+  for (const Index piece : at(corner)) {
+    const Piece& p = pieces_[static_cast<std::size_t>(piece)];
+    if (!fits(piece, corner)) continue;
+    const Index far = right ? p.first : p.end;
+    if (level_with(piece, far) != Seams::kNever) continue;
+    blame_column(far - 1, blame);
+    blame_column(far, blame);
+  }
 }
 
 std::uint64_t IntervalSearch::random() {

@@ -2,19 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "memory/plan_limits.h"
+#include "memory/plan_piece.h"
+#include "memory/plan_seams.h"
 
 namespace poolgrad::memory {
-
-/// Something of `size` that is alive in [first, end).
-struct Piece {
-  int first = 0;
-  int end = 0;
-  std::int64_t size = 0;
-};
 
 enum class Found { plan, nothing, limit };
 
@@ -26,7 +22,7 @@ enum class Found { plan, nothing, limit };
 /// trials it came from, and the search goes back to the last of those.
 class IntervalSearch {
  public:
-  IntervalSearch(std::span<const Piece> pieces, std::int64_t capacity);
+  IntervalSearch(std::span<const Piece> pieces, std::int64_t capacity, bool strict = false);
 
   /// Searches anew, with at most `nodes` trials, and from the second time on with some chance.
   /// `nothing` is a proof. What earlier runs learnt about columns that fail is kept.
@@ -74,10 +70,9 @@ class IntervalSearch {
   [[nodiscard]] std::int64_t wall(Index column) const;
   [[nodiscard]] const std::vector<Index>& at(const Corner& corner) const;
   [[nodiscard]] bool fits(Index piece, const Corner& corner) const;
-  [[nodiscard]] double score(Index piece, std::int64_t height) const;
-  [[nodiscard]] int level_with(Index piece, const std::vector<Index>& beside,
-                               const std::vector<Index>& across, std::int64_t wall) const;
-  [[nodiscard]] double weigh(const Corner& corner, bool& dead) const;
+  [[nodiscard]] double score(Index piece);
+  [[nodiscard]] int level_with(Index piece, Index seam);
+  [[nodiscard]] double weigh(const Corner& corner, bool& dead);
   [[nodiscard]] std::int64_t raised(const Corner& corner) const;
 
   enum class Step { solved, failed, open };
@@ -92,11 +87,12 @@ class IntervalSearch {
 
   [[nodiscard]] std::uint64_t* blame_of(Index level);
   void blame_column(Index column, std::uint64_t* blame) const;
-  void blame_corner(const Corner& corner, bool blocked, std::uint64_t* blame) const;
+  void blame_corner(const Corner& corner, bool blocked, std::uint64_t* blame);
 
   std::uint64_t random();
 
   std::int64_t capacity_;
+  bool strict_;
   Index columns_ = 0;
   std::vector<Piece> pieces_;                 // by first, end and size, times in columns
   std::vector<std::size_t> input_;            // where each was in the input
@@ -108,7 +104,8 @@ class IntervalSearch {
   std::vector<std::int64_t> spare_;   // by column: bytes that may stay empty yet
   std::vector<Index> open_;           // by column: pieces not placed
   std::vector<Index> top_;            // by column: the piece placed last
-  std::vector<double> weight_;        // by column: how often it failed
+  std::optional<Seams> seams_;
+  std::vector<double> weight_;  // by column: how often it failed
 
   std::vector<Frame> frames_;  // the trials, one per level
   std::vector<Candidate> candidates_;
