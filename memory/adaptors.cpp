@@ -119,6 +119,14 @@ void Poison::deallocate_on(Stream stream, void* data, std::size_t bytes, std::si
   upstream().deallocate_on(stream, data, bytes, alignment);
 }
 
+void* OnStream::allocate_on(Stream stream, std::size_t bytes, std::size_t alignment) {
+  return upstream().allocate_on(stream.is_caller() ? stream_ : stream, bytes, alignment);
+}
+
+void OnStream::deallocate_on(Stream stream, void* data, std::size_t bytes, std::size_t alignment) {
+  upstream().deallocate_on(stream.is_caller() ? stream_ : stream, data, bytes, alignment);
+}
+
 void* FailAt::allocate_on(Stream stream, std::size_t bytes, std::size_t alignment) {
   const std::size_t number = ++count_;
   if (number == nth_) {

@@ -96,6 +96,19 @@ class Poison final : public Adaptor {
   void deallocate_on(Stream stream, void* data, std::size_t bytes, std::size_t alignment) override;
 };
 
+/// Puts what is asked for on the default stream on `stream` instead, so that the standard's
+/// containers can live with work on it: their elements must be touched by such work only.
+class OnStream final : public Adaptor {
+ public:
+  OnStream(Resource& upstream, Stream stream) : Adaptor(upstream), stream_(stream) {}
+
+  [[nodiscard]] void* allocate_on(Stream stream, std::size_t bytes, std::size_t alignment) override;
+  void deallocate_on(Stream stream, void* data, std::size_t bytes, std::size_t alignment) override;
+
+ private:
+  Stream stream_;
+};
+
 /// Fault injection: the `nth` allocation (the first is 1) throws OutOfMemory, all others pass.
 /// 0 fails none, and only counts.
 class FailAt final : public Adaptor {

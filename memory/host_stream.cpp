@@ -197,8 +197,17 @@ constexpr StreamOps kHostOps{
 
 HostStream::HostStream() : state_(std::make_unique<State>()) {}
 
+HostStream::HostStream(Stream released) : state_(&state(released.handle)) {}
+
+Stream HostStream::release() {
+  const Stream result = stream();
+  static_cast<void>(state_.release());
+  return result;
+}
+
 HostStream::~HostStream() {
-  if (state_->forked()) static_cast<void>(state_.release());  // its thread cannot be joined
+  if (state_ != nullptr && state_->forked())
+    static_cast<void>(state_.release());  // its thread cannot be joined
 }
 
 Stream HostStream::stream() const { return {state_.get(), &kHostOps}; }

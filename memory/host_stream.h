@@ -26,6 +26,11 @@ class HostStream {
   /// Waits until all work is done; what it threw is lost.
   ~HostStream();
 
+  /// For handles of other languages: the stream is now the caller's to keep, and this object must
+  /// not be used any more. HostStream(that) is it again.
+  [[nodiscard]] Stream release();
+  explicit HostStream(Stream released);
+
   /// Valid as long as this lives. What Stream and Event say of streams holds for it.
   [[nodiscard]] Stream stream() const;
 

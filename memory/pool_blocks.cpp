@@ -91,18 +91,25 @@ void LiveBlocks::reserve_one() {
 }
 
 void LiveBlocks::insert(Block* block) {
-  const std::size_t mask = table_.size() - 1;
-  std::size_t place = home(block->data);
-  while (table_[place] != nullptr) place = (place + 1) & mask;
-  table_[place] = block;
+  table_[place_of(block->data)] = block;
   ++count_;
+}
+
+std::size_t LiveBlocks::place_of(const void* data) const {
+  const std::size_t mask = table_.size() - 1;
+  std::size_t place = home(data);
+  while (table_[place] != nullptr && table_[place]->data != data) place = (place + 1) & mask;
+  return place;
+}
+
+Block* LiveBlocks::find(const void* data) const {
+  return table_.empty() ? nullptr : table_[place_of(data)];
 }
 
 Block* LiveBlocks::remove(const void* data) {
   if (table_.empty()) return nullptr;
   const std::size_t mask = table_.size() - 1;
-  std::size_t hole = home(data);
-  while (table_[hole] != nullptr && table_[hole]->data != data) hole = (hole + 1) & mask;
+  std::size_t hole = place_of(data);
   Block* const found = table_[hole];
   if (found == nullptr) return nullptr;
   // Whoever stands behind the hole and would not be found across it moves into it.

@@ -12,6 +12,8 @@ namespace poolgrad::memory {
 
 inline constexpr std::size_t kGranule = 64;  // blocks are whole numbers of these
 
+class Pending;
+
 /// Consecutive bytes of one slab, free or live.
 struct Block {
   std::byte* data = nullptr;
@@ -21,6 +23,13 @@ struct Block {
   Block* previous = nullptr;  // neighbours in its bin, while free
   Block* next = nullptr;
   bool free = false;
+
+  // While free and not yet everybody's: the stream it was freed on, the number of the event it
+  // waits for, and its neighbours in the order in which that stream's blocks were freed.
+  Pending* owner = nullptr;
+  std::uint64_t number = 0;
+  Block* older = nullptr;
+  Block* newer = nullptr;
 };
 
 /// Makes blocks, and makes them again out of those given back.
@@ -89,13 +98,17 @@ class LiveBlocks {
   /// After this, one insert() needs no memory. Throws std::bad_alloc.
   void reserve_one();
   void insert(Block* block);
-  /// Takes out the block that begins at `data`; null when there is none.
+  /// The block that begins at `data`; null when there is none.
+  [[nodiscard]] Block* find(const void* data) const;
+  /// Takes it out; null when there is none.
   Block* remove(const void* data);
 
   [[nodiscard]] std::size_t count() const { return count_; }
 
  private:
   [[nodiscard]] std::size_t home(const void* data) const;
+  /// Where it stands, or the empty place where it would.
+  [[nodiscard]] std::size_t place_of(const void* data) const;
 
   std::vector<Block*> table_;  // a power of two, at most half full
   std::size_t count_ = 0;

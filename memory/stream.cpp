@@ -8,7 +8,7 @@ namespace poolgrad::memory {
 
 void Stream::wait(const Event& event) const {
   if (event.ops_ == nullptr) return;
-  if (ops != nullptr && ops->make_wait == event.ops_->make_wait) {
+  if (same_kind({nullptr, event.ops_})) {
     ops->make_wait(handle, event.handle_);
   } else {
     event.wait();

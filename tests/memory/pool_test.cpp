@@ -151,7 +151,7 @@ TEST_CASE("pool: takes no more than is needed where upstream refuses a usual sla
   CHECK(pool.statistics().reserved_bytes == 5056);
   CHECK_THROWS_WITH_AS(static_cast<void>(pool.allocate(5000, 64)),
                        "pool: 5000 bytes requested with 5056 of 5056 live and the largest free "
-                       "block 0 as upstream gives no more; free some or ask for less",
+                       "run 0 as upstream gives no more; free some or ask for less",
                        OutOfMemory);
   pool.deallocate(data, 5000, 64);
   void* const larger = pool.allocate(9000, 64);  // gives the unused slab back first
@@ -165,7 +165,7 @@ TEST_CASE("pool: keeps to its own limit, and says so") {
   void* const data = pool.allocate(4096, 64);
   CHECK_THROWS_WITH_AS(static_cast<void>(pool.allocate(5000, 64)),
                        "pool: 5000 bytes requested with 4096 of 4096 live and the largest free "
-                       "block 0 within the limit of 8192; free some or ask for less",
+                       "run 0 within the limit of 8192; free some or ask for less",
                        OutOfMemory);
   pool.deallocate(data, 4096, 64);
   CHECK_THROWS_AS(Pool(host, {.initial_bytes = 10'000, .limit_bytes = 8192}), OutOfMemory);
