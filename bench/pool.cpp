@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
     const double ns =
         use_pool ? measure(
                        cell, rounds, [&](std::size_t bytes) { return pool.allocate(bytes, 64); },
-                       [&](void* data) { pool.deallocate(data, 0, 64); })
+                       [&](void* data) { pool.deallocate(data, cell.bytes, 64); })
                  : measure(
                        cell, rounds,
                        [](std::size_t bytes) {

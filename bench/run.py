@@ -16,6 +16,7 @@ import neighbour
 import passes
 import peers
 import planning
+import pool
 import pool_vs_naive
 import start_up
 import steady
@@ -23,6 +24,7 @@ import step_time
 
 BENCHES = {
     "pool_vs_naive": pool_vs_naive,
+    "pool": pool,
     "step_time": step_time,
     "budget": budget,
     "export": export,

@@ -14,8 +14,8 @@ void* Pool::allocate_on(Stream stream, std::size_t bytes, std::size_t alignment)
   return core_->allocate(stream, bytes, alignment);
 }
 
-void Pool::deallocate_on(Stream stream, void* data, std::size_t, std::size_t) {
-  core_->deallocate(stream, data);
+void Pool::deallocate_on(Stream stream, void* data, std::size_t bytes, std::size_t) {
+  core_->deallocate(stream, data, bytes);
 }
 
 Place Pool::place() const { return core_->place(); }

@@ -59,8 +59,8 @@ struct PoolStatistics {
 ///
 /// Blocks begin on 64 bytes or more. Once it has grown to what a repeated pattern needs, the pool
 /// calls neither upstream nor the heap. Safe to call from several threads: there is one lock, and
-/// threads that have met at it keep what they free on the default stream by them (16 blocks each)
-/// until somebody needs more than is free.
+/// each thread keeps some of the blocks that it frees on the default stream by it, large ones and
+/// where threads meet small ones too, until somebody needs more than is free.
 class Pool final : public Resource {
  public:
   /// `upstream` must outlive the pool. Throws OutOfMemory when the initial bytes cannot be had.

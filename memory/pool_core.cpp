@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kPage = 4096;  // slabs begin on it
 constexpr std::size_t kMiB = std::size_t{1} << 20U;
-constexpr unsigned kMeetings = 8;  // of threads at the lock, before lanes are worth it
+constexpr unsigned kMeetings = 8;  // of threads at the lock, before small blocks go by lanes
 
 }  // namespace
 
@@ -50,8 +50,8 @@ PoolCore::~PoolCore() {
 void* PoolCore::allocate(Stream stream, std::size_t bytes, std::size_t alignment) {
   const std::size_t spare = std::max(alignment, kGranule) - kGranule;
   const auto size = checked_aligned(std::max<std::size_t>(bytes, 1), kGranule);
-  if (size && spare == 0 && stream.is_caller() && use_lanes_.load(std::memory_order_relaxed)) {
-    if (const Block* block = lanes_.take(*size)) return block->data;
+  if (size && spare == 0 && stream.is_caller() && worth_a_lane(*size)) {
+    if (void* data = lanes_.take(*size)) return data;
   }
   const Guard guard(*this, stream);
   if (!size || spare > std::numeric_limits<std::size_t>::max() - *size) fail(bytes);
@@ -72,16 +72,9 @@ void* PoolCore::allocate(Stream stream, std::size_t bytes, std::size_t alignment
   return block->data;
 }
 
-void PoolCore::deallocate(Stream stream, void* data) {
-  const bool lane = stream.is_caller() && use_lanes_.load(std::memory_order_relaxed);
-  if (lane) {
-    const Lanes::Freed freed = lanes_.give_back(data);
-    if (freed.found && freed.over == nullptr) return;
-    if (freed.found) {
-      const Guard guard(*this, stream);
-      return release(freed.over, nullptr, 0);
-    }
-  }
+void PoolCore::deallocate(Stream stream, void* data, std::size_t bytes) {
+  const bool looked_for = bytes == 0 || worth_a_lane(aligned(bytes, kGranule));
+  if (stream.is_caller() && looked_for && lanes_.give_back(data)) return;
   const Guard guard(*this, stream);
   Block* block = live_.find(data);
   Pending* const owner = stream.is_caller() ? nullptr : &pending_of(stream);
@@ -92,7 +85,7 @@ void PoolCore::deallocate(Stream stream, void* data) {
         "pool: an address was given back that is not live here; it was freed twice or belongs "
         "to another resource");
   }
-  if (lane) block = lanes_.keep(block);
+  if (stream.is_caller() && worth_a_lane(block->bytes)) block = lanes_.keep(block);
   if (block != nullptr) release(block, owner, number);
 }
 

@@ -21,7 +21,8 @@ class PoolCore {
   ~PoolCore();
 
   void* allocate(Stream stream, std::size_t bytes, std::size_t alignment);
-  void deallocate(Stream stream, void* data);
+  /// `bytes` as allocated, or 0: tells where to look first.
+  void deallocate(Stream stream, void* data, std::size_t bytes);
   PoolStatistics statistics();
   std::size_t trim();
   void forget(Stream stream);
@@ -51,6 +52,7 @@ class PoolCore {
   };
 
   class Guard;
+  static constexpr std::size_t kLarge = std::size_t{64} << 10U;
 
   // Who may have which block: from the cheapest to the last resort.
   Block* find(const Request& request);
@@ -93,6 +95,10 @@ class PoolCore {
   [[nodiscard]] Pending* known(Stream stream) const;
   bool settle();
   bool empty_lanes();
+  /// Large blocks always: who asks for one again soon gets the same, whose pages are there.
+  [[nodiscard]] bool worth_a_lane(std::size_t bytes) const {
+    return bytes >= kLarge || use_lanes_.load(std::memory_order_relaxed);
+  }
 
   // Slabs.
   Block* add_slab(std::size_t bytes);

@@ -1,4 +1,4 @@
-// A few blocks per lane, looked through from the one freed last.
+// A few places per lane, looked through from the one used last.
 #include "memory/pool_lanes.h"
 
 #include <mutex>
@@ -18,54 +18,47 @@ unsigned thread_number() {
 
 Lanes::Lane& Lanes::mine() { return lanes_[thread_number() % lanes_.size()]; }
 
-Block* Lanes::Lane::put(Block* block) {
-  Block* over = nullptr;
-  std::size_t place = count;
-  if (count == kKept) {
-    place = next_over++ % kKept;
-    over = blocks[place];
-  } else {
-    ++count;
-  }
-  blocks[place] = block;
-  bytes[place] = block->bytes;
-  return over;
-}
-
-Block* Lanes::take(std::size_t wanted) {
+void* Lanes::take(std::size_t bytes) {
   Lane& lane = mine();
   const std::lock_guard lock(lane.lock);
-  for (std::size_t i = lane.count; i-- > 0;) {
-    if (lane.bytes[i] != wanted) continue;
-    lane.out.reserve_one();
-    Block* const block = lane.blocks[i];
-    --lane.count;
-    lane.blocks[i] = lane.blocks[lane.count];
-    lane.bytes[i] = lane.bytes[lane.count];
-    lane.out.insert(block);
-    return block;
-  }
-  return nullptr;
+  if (!lane.find(key_kept(bytes))) return nullptr;
+  void* const data = lane.blocks[lane.last]->data;
+  lane.keys[lane.last] = key_out(data);
+  return data;
 }
 
-Lanes::Freed Lanes::give_back(const void* data) {
+bool Lanes::give_back(const void* data) {
   Lane& lane = mine();
   const std::lock_guard lock(lane.lock);
-  Block* const block = lane.out.remove(data);
-  if (block == nullptr) return {};
-  return {true, lane.put(block)};
+  if (!lane.find(key_out(data))) return false;
+  lane.keys[lane.last] = key_kept(lane.blocks[lane.last]->bytes);
+  return true;
 }
 
 Block* Lanes::keep(Block* block) {
   Lane& lane = mine();
   const std::lock_guard lock(lane.lock);
-  return lane.put(block);
+  Block* over = nullptr;
+  if (!lane.find(0)) {
+    unsigned tries = 0;
+    do {
+      lane.over = (lane.over + 1) % kPlaces;
+      if (++tries > kPlaces) return block;  // all are out
+    } while (!is_kept(lane.keys[lane.over]));
+    lane.last = lane.over;
+    over = lane.blocks[lane.last];
+  }
+  lane.keys[lane.last] = key_kept(block->bytes);
+  lane.blocks[lane.last] = block;
+  return over;
 }
 
 Block* Lanes::withdraw(const void* data) {
   for (Lane& lane : lanes_) {
     const std::lock_guard lock(lane.lock);
-    if (Block* block = lane.out.remove(data)) return block;
+    if (!lane.find(key_out(data))) continue;
+    lane.keys[lane.last] = 0;
+    return lane.blocks[lane.last];
   }
   return nullptr;
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 
@@ -39,21 +40,17 @@ class ShortLock {
 /// Blocks that stay with the thread that freed them, until somebody needs their bytes. For the pool
 /// they are live. Only blocks of the default stream: there is no order but the caller's.
 ///
-/// A thread has a lane, which it shares with few others or none. A lane knows the blocks it gave
-/// out again; any thread may free them.
+/// A thread has a lane, which it shares with few others or none, and a lane has a few places. A
+/// block that is given out again keeps its place; any thread may free it.
 class Lanes {
  public:
-  /// A block of exactly `bytes` that this thread's lane kept; null when it has none. Throws
-  /// std::bad_alloc.
-  Block* take(std::size_t bytes);
+  /// A block of exactly `bytes` that this thread's lane kept; null when it has none.
+  void* take(std::size_t bytes);
 
-  struct Freed {
-    bool found = false;     // this thread's lane had given it out
-    Block* over = nullptr;  // a block for which there is no room in the lane now
-  };
-  /// Takes back what take() gave.
-  Freed give_back(const void* data);
-  /// Keeps a block that the pool gave out; answers one for which there is no room then, or null.
+  /// Takes back what take() gave; false when this thread's lane did not give it.
+  bool give_back(const void* data);
+
+  /// Keeps a block that the pool gave out; answers one for which there is no place then, or null.
   Block* keep(Block* block);
 
   /// The block at `data`, given out by whatever lane, is no lane's any more; null when there is
@@ -65,24 +62,38 @@ class Lanes {
   void empty(const F& act) {
     for (Lane& lane : lanes_) {
       const std::lock_guard lock(lane.lock);
-      for (std::size_t i = 0; i < lane.count; ++i) act(lane.blocks[i]);
-      lane.count = 0;
+      for (std::size_t i = 0; i < kPlaces; ++i) {
+        if (!is_kept(lane.keys[i])) continue;
+        lane.keys[i] = 0;
+        act(lane.blocks[i]);
+      }
     }
   }
 
  private:
-  static constexpr std::size_t kKept = 16;
+  static constexpr std::size_t kPlaces = 16;
+
+  // What is in a place is one number: 0 for nothing, the address of a block that is out, the size
+  // plus one of a block that is kept. Addresses and sizes are multiples of 64.
+  static std::uintptr_t key_out(const void* data) { return reinterpret_cast<std::uintptr_t>(data); }
+  static std::uintptr_t key_kept(std::size_t bytes) { return bytes + 1; }
+  static bool is_kept(std::uintptr_t key) { return (key & 1U) != 0; }
 
   struct alignas(64) Lane {
     ShortLock lock;
-    std::size_t count = 0;
-    std::array<std::size_t, kKept> bytes{};
-    std::array<Block*, kKept> blocks{};
-    std::size_t next_over = 0;
-    LiveBlocks out;
+    unsigned last = 0;  // where something was found or put last
+    unsigned over = 0;  // where to look first for somebody to go
+    std::array<std::uintptr_t, kPlaces> keys{};
+    std::array<Block*, kPlaces> blocks{};
 
-    /// Puts the block in; answers the one that had its place.
-    Block* put(Block* block);
+    /// Moves `last` there and answers true when a place holds `key`.
+    bool find(std::uintptr_t key) {
+      if (keys[last] == key) return true;
+      for (unsigned i = 0; i < kPlaces; ++i) {
+        if (keys[i] == key) return last = i, true;
+      }
+      return false;
+    }
   };
 
   Lane& mine();
