@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "cli/tuning.h"
 #include "engine/machine.h"
 #include "models/chain.h"
 #include "models/cnn.h"
@@ -148,6 +149,9 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
       "MODE");
   all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
                                  "convolve by plain sums, which are slower and round less"));
+  add(command.add_option("--tune", flags.tune,
+                         "choose kernels by the times in this table; time and add what it lacks"),
+      "FILE");
   add(command.add_option("--budget", flags.budget,
                          "stay within this by computing some of the forward pass twice"),
       "BYTES");
@@ -172,6 +176,7 @@ Options program_options(const PlanFlags& flags) {
   options.chunks = chunks_of(flags);
   options.memory = memory_of(flags);
   options.winograd = !flags.no_winograd;
+  if (!flags.tune.empty()) options.tuning = open_tuning(flags.tune);
   if (!flags.budget.empty()) options.budget_bytes = parse_bytes(flags.budget, "--budget");
   if (!flags.memory_limit.empty())
     options.memory_limit_bytes = parse_bytes(flags.memory_limit, "--memory-limit");

@@ -25,7 +25,7 @@ struct PlanFlags {
   std::optional<int> threads;
   std::string chunks = "auto";
   std::string memory = "planned";
-  std::string memory_limit, budget;
+  std::string memory_limit, budget, tune;
 };
 
 /// Adds the flags to `command` and answers the options, for commands that exclude them.
@@ -36,7 +36,8 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags);
 [[nodiscard]] train::TaskSpec task_spec(const PlanFlags& flags, const Shape& sample,
                                         std::int64_t classes);
 
-/// How it is to be compiled. Without --memory-limit there is no limit here.
+/// How it is to be compiled. Without --memory-limit there is no limit here. Reads the table of
+/// --tune; save_tuning() of tuning.h writes what was added to it.
 [[nodiscard]] Options program_options(const PlanFlags& flags);
 
 /// "4096", "512MiB", "1.5 GB": bytes, with K, M, G, T as powers of 1000 and Ki, Mi, Gi, Ti as

@@ -6,6 +6,7 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/plan_requests.h"
+#include "cli/tuning.h"
 #include "cli/what_if.h"
 #include "engine/report.h"
 #include "engine/timeline_svg.h"
@@ -30,11 +31,16 @@ int plan_model(const Flags& flags) {
   spec.tables = {columns(60000), columns(10000)};  // their number changes no plan
   const Options options = program_options(flags.plan);
   if (flags.what_if.asked()) {
+    if (options.tuning && options.tuning->size() == 0) {
+      throw FileError(text("--tune: '", flags.plan.tune,
+                           "' has no times, and questions take none; leave out the question once"));
+    }
     const std::string subject = text("the ", flags.plan.model, " with ", flags.plan.optimizer);
     return answer_what_if(flags.what_if, {spec, options, subject, flags.svg, flags.json});
   }
   const train::Task task = train::make_task(spec);
   const Blueprint blueprint = train::draft_task(spec, task, options);
+  save_tuning(flags.plan.tune, options);
   (void)blueprint.entry(flags.entry);  // throws where there is none
   if (!flags.svg.empty()) {
     interop::AtomicFile file(flags.svg);
@@ -76,6 +82,10 @@ void add_plan(CLI::App& app, int& exit_code) {
       "With --budget what the backward pass reads is computed again instead of kept, as far as\n"
       "needed: the same bits in less memory and more time. --budget 1 fails and names the\n"
       "smallest there is.\n"
+      "--tune FILE plans with the kernels that train takes with it; what FILE lacks is timed and "
+      "added.\n"
+      "The questions --max-batch, --sweep and --smallest take no times: they plan by rules where\n"
+      "FILE says nothing.\n"
       "Buffers are alive in [lower, upper), half-open; the columns alignment and, for a team,\n"
       "member,first_phase,end_phase are optional. With --capacity the exit code is 3 when no plan\n"
       "is within it and 4 when none was found in time; the best one is written in every case.\n"

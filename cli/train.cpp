@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/tuning.h"
 #include "engine/report.h"
 #include "interop/atomic_file.h"
 #include "interop/safetensors.h"
@@ -150,6 +151,7 @@ int train_command(const TrainFlags& flags) {
 
   train::Task task = train::make_task(spec);
   Blueprint blueprint = train::draft_task(spec, task, options);
+  save_tuning(flags.plan.tune, options);
   if (flags.json) {
     print_line(std::cout, plan_event(blueprint));
   } else {
@@ -197,6 +199,10 @@ void add_train(CLI::App& app, int& exit_code) {
       "count\n"
       "as calls. Below it stands what each thread did: kernels, waiting for others, the rest.\n"
       "Without --memory-limit the limit is what the machine and its control group have free.\n"
+      "--tune FILE chooses the kernels of products and convolutions by measured times instead of\n"
+      "rules. What FILE lacks is timed before training, in a second or two, and added: the next "
+      "run\n"
+      "with it has the same kernels, plan and bits.\n"
       "Ctrl-C finishes the step, writes the file of --save and exits with 130.\n"
       "\n"
       "Examples:\n"
@@ -205,6 +211,7 @@ void add_train(CLI::App& app, int& exit_code) {
       "  poolgrad train --model cnn --epochs 1 --batch 128 --profile\n"
       "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
       "  poolgrad train --model unet --epochs 1\n"
+      "  poolgrad train --model cnn --epochs 1 --batch 128 --tune here.tune\n"
       "  poolgrad train --model chain --lr 3e-4\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");
   command->callback([flags, &exit_code] { exit_code = train_command(*flags); });

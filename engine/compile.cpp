@@ -11,6 +11,7 @@
 #include "engine/passes/passes.h"
 #include "engine/passes/recompute_runs.h"
 #include "engine/program.h"
+#include "engine/tuner.h"
 
 namespace poolgrad {
 namespace {
@@ -54,7 +55,7 @@ std::optional<Ordered> recomputed(const Ordered& before, const Choice& choice) {
 /// Kernels by what they were made for. One set per member, as a primitive holds its addresses.
 class Kernels {
  public:
-  explicit Kernels(const Options& options) : device_(options.device), winograd_(options.winograd) {}
+  explicit Kernels(const Options& options) : options_(options) {}
 
   std::shared_ptr<const Kernel> of(const Graph& graph, const Node& node) {
     const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
@@ -63,18 +64,21 @@ class Kernels {
           made.inputs == inputs && made.outputs == outputs)
         return made.kernel;
     }
-    const Kernel kernel = maker(node)({inputs, outputs, node.attributes, device_, winograd_});
+    const Kernel kernel =
+        make(*node.op, {inputs, outputs, node.attributes, options_.device, options_.winograd});
     made_[node.op].push_back(
         {node.member, node.attributes, inputs, outputs, std::make_shared<const Kernel>(kernel)});
     return made_[node.op].back().kernel;
   }
 
  private:
-  [[nodiscard]] auto maker(const Node& node) const -> Kernel (*)(const Site&) {
-    const bool on_cpu = device_.kind == Device::Kind::cpu;
-    const auto make = on_cpu ? node.op->cpu : node.op->cuda;
-    if (make != nullptr) return make;
-    throw DeviceError(text("program: op '", node.op->name, "' has no ", on_cpu ? "CPU" : "CUDA",
+  [[nodiscard]] Kernel make(const OpDef& op, const Site& site) const {
+    const bool on_cpu = site.device.kind == Device::Kind::cpu;
+    if (on_cpu && options_.tuning && op.candidates != nullptr)
+      return tuned(op, site, *options_.tuning, options_.measure);
+    const auto make = on_cpu ? op.cpu : op.cuda;
+    if (make != nullptr) return make(site);
+    throw DeviceError(text("program: op '", op.name, "' has no ", on_cpu ? "CPU" : "CUDA",
                            " kernel in this build",
                            on_cpu ? "" : "; configure with -DPOOLGRAD_CUDA=ON or use Device::cpu"));
   }
@@ -85,8 +89,7 @@ class Kernels {
     std::vector<Spec> inputs, outputs;
     std::shared_ptr<const Kernel> kernel;
   };
-  Device device_;
-  bool winograd_;
+  const Options& options_;
   std::map<const OpDef*, std::vector<Made>> made_;
 };
 

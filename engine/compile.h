@@ -27,6 +27,7 @@ enum class Memory : std::uint8_t { planned, pooled, direct };
 [[nodiscard]] std::string to_string(Memory memory);
 
 class Program;
+class Tuning;
 
 struct Options {
   Device device{};
@@ -48,6 +49,13 @@ struct Options {
   /// Convolutions of 3 by 3 windows by Winograd's tiles where that is faster. Plain sums are
   /// slower and round less.
   bool winograd = true;
+
+  /// Measured times (tuning.h) that choose among the implementations of an op, instead of rules.
+  /// What the table lacks is timed while the program is drafted, and added to it; with `measure`
+  /// off it goes by the rules, as all does where there is no table. The choice changes rounding and
+  /// workspaces, which are planned: one table, one program.
+  std::shared_ptr<Tuning> tuning{};
+  bool measure = true;
 
   bool place = true;  // false: only lower bounds are found, for questions; no Program can be made
 

@@ -20,6 +20,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::string eigen() {
+  return text("Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION);
+}
+
 int cores_by_affinity() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -79,7 +83,17 @@ std::string kernel_library() {
   const dnnl_version_t* version = dnnl_version();
   return text("oneDNN ", version->major, ".", version->minor, ".", version->patch);
 #else
-  return text("Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION);
+  return eigen();
+#endif
+}
+
+std::string kernels_run_on() {
+#ifdef POOLGRAD_ONEDNN
+  std::ostringstream isa;  // a set of bits in dnnl_types.h; DNNL_MAX_CPU_ISA can narrow it
+  isa << std::hex << static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  return text(instruction_set(), ", ", kernel_library(), " with isa 0x", isa.str(), ", ", eigen());
+#else
+  return text(instruction_set(), ", ", eigen());
 #endif
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
@@ -122,6 +123,27 @@ struct Kernel {
   std::size_t workspace_bytes = 0;  // planned like any tensor, alive while the node runs
 };
 
+/// One implementation of an op for one site.
+struct Candidate {
+  std::string_view name;                        // one word, as tables of times have it
+  std::function<std::optional<Kernel>()> make;  // nothing where it cannot do this
+};
+
+/// All that may do an op's work at one site, in the order of a written rule: a pure function of
+/// shapes and instruction set. One of them can do anything.
+struct Candidates {
+  std::string problem;  // what their times depend on, in words, without '|' and line ends
+  std::vector<Candidate> best_first;
+};
+
+/// Of the first candidate that has one.
+[[nodiscard]] inline Kernel best(const Candidates& candidates) {
+  for (const Candidate& candidate : candidates.best_first) {
+    if (auto kernel = candidate.make()) return *kernel;
+  }
+  throw DeviceError(text("no candidate can do ", candidates.problem));
+}
+
 /// What backward() is told. dy[i] is empty where no gradient reaches output i.
 struct Backward {
   std::span<const Tensor> inputs;
@@ -195,7 +217,17 @@ struct OpDef {
   /// knows nothing of teams: it runs on the one thread that calls it.
   Kernel (*cpu)(const Site&) = nullptr;
   Kernel (*cuda)(const Site&) = nullptr;
+
+  /// Where there are several implementations for the CPU: of these `cpu` takes the best() by rule,
+  /// a program with a table of measured times (tuning.h) whatever was fastest.
+  Candidates (*candidates)(const Site&) = nullptr;
 };
+
+/// cpu() of an op with candidates.
+template <Candidates (*kCandidates)(const Site&)>
+Kernel by_rule(const Site& site) {
+  return best(kCandidates(site));
+}
 
 /// The cut of an op that treats each row of its first kInputs inputs alike.
 template <std::size_t kInputs, std::size_t kOutputs = 1>

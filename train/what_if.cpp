@@ -7,8 +7,10 @@
 namespace poolgrad::train {
 namespace {
 
-poolgrad::Options unlimited(poolgrad::Options options) {
+/// Without a limit, and without timing kernels: questions are many and want quick answers.
+poolgrad::Options for_question(poolgrad::Options options) {
   options.memory_limit_bytes = 0;
+  options.measure = false;
   return options;
 }
 
@@ -19,7 +21,7 @@ Blueprint drafted(const TaskSpec& spec, const poolgrad::Options& options, std::i
   other.batch = batch;
   Task task = make_task(other);
   if (only_train) task.entries.resize(1);
-  return draft(*task.graph, task.entries, unlimited(options));
+  return draft(*task.graph, task.entries, for_question(options));
 }
 
 Needs needs_of(const Blueprint& blueprint, std::int64_t batch) {

@@ -18,7 +18,8 @@ struct Needs {
   std::size_t persistent_bytes = 0;  // parameters, moments, inputs
 };
 
-/// Of `spec` at another batch. A limit in `options` is not looked at. Throws as make_task() and
+/// Of `spec` at another batch. A limit in `options` is not looked at; of a table of times only what
+/// it has counts, as in all that follows: nothing is timed. Throws as make_task() and
 /// draft() do, BudgetError among it.
 [[nodiscard]] Needs needs(const TaskSpec& spec, const poolgrad::Options& options,
                           std::int64_t batch);

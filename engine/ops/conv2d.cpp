@@ -8,7 +8,7 @@
 namespace poolgrad {
 namespace {
 
-using convolution::Problem;
+using namespace convolution;
 
 // ---- infer
 
@@ -56,12 +56,30 @@ std::vector<Spec> conv2d_infer(const Site& site) {
   return {{y, DType::f32, site.inputs[0].layout}};
 }
 
-Kernel conv2d_cpu(const Site& site) {
+std::string words(const Problem& p) {
+  const auto pair = [](const std::array<std::int32_t, 2>& a) { return text(a[0], " x ", a[1]); };
+  const Conv2d& s = p.settings;
+  return text("x ", p.x.shape, ", weight ", p.weight.shape, ", stride ", pair(s.stride),
+              ", padding ", pair(s.padding), ", dilation ", pair(s.dilation), ", groups ", s.groups,
+              p.bias ? ", bias" : "", s.relu ? ", relu" : "");
+}
+
+/// The rule: tiles where counts of operations favour them, else oneDNN, else products.
+Candidates in_order(const Site& site, const Problem& p,
+                    std::optional<Kernel> (*winograd)(const Problem&),
+                    std::optional<Kernel> (*onednn)(const Problem&),
+                    Kernel (*unfolded)(const Problem&)) {
+  Candidates all{words(p), {}};
+  if (site.winograd) all.best_first.push_back({"winograd", [=] { return winograd(p); }});
+  all.best_first.push_back({"onednn", [=] { return onednn(p); }});
+  all.best_first.push_back({"unfolded", [=] { return std::optional(unfolded(p)); }});
+  return all;
+}
+
+Candidates conv2d_candidates(const Site& site) {
   const Problem p{site.attributes.as<Conv2d>(), site.inputs[0], site.inputs[1], site.outputs[0],
                   site.inputs.size() == 3};
-  if (auto tiles = site.winograd ? forward_winograd(p) : std::nullopt) return *tiles;
-  if (auto plain = forward_onednn(p)) return *plain;
-  return forward_unfolded(p);
+  return in_order(site, p, forward_winograd, forward_onednn, forward_unfolded);
 }
 
 // ---- gradients
@@ -73,12 +91,10 @@ struct Gradient {
   bool operator==(const Gradient&) const = default;
 };
 
-Kernel conv2d_data_cpu(const Site& site) {
+Candidates conv2d_data_candidates(const Site& site) {
   const Problem p{site.attributes.as<Gradient>().conv, site.outputs[0], site.inputs[1],
                   site.inputs[0]};
-  if (auto tiles = site.winograd ? data_winograd(p) : std::nullopt) return *tiles;
-  if (auto plain = data_onednn(p)) return *plain;
-  return data_unfolded(p);
+  return in_order(site, p, data_winograd, data_onednn, data_unfolded);
 }
 
 /// Each weight meets each position of an output image once. y or its gradient, the weight or its.
@@ -97,7 +113,8 @@ constexpr OpDef kConv2dData{
     .wants = {Layout::channels_last, Layout::row_major},
     .flops = [](const Site& s) { return conv2d_flops(s.inputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
-    .cpu = conv2d_data_cpu,
+    .cpu = by_rule<conv2d_data_candidates>,
+    .candidates = conv2d_data_candidates,
 };
 
 template <bool kBias>
@@ -111,13 +128,14 @@ std::vector<Spec> conv2d_weights_infer(const Site& site) {
 }
 
 template <bool kBias, bool kAdd>
-Kernel conv2d_weights_cpu(const Site& site) {
+Candidates conv2d_weights_candidates(const Site& site) {
   constexpr std::size_t kX = kAdd ? (kBias ? 2 : 1) : 0;
   const Problem p{site.attributes.as<Gradient>().conv, site.inputs[kX], site.outputs[0],
                   site.inputs[kX + 1], kBias};
-  if (auto tiles = site.winograd ? weights_winograd(p, kAdd) : std::nullopt) return *tiles;
-  if (auto plain = weights_onednn(p, kAdd)) return *plain;
-  return weights_unfolded(p, kAdd);
+  return in_order(
+      site, p, [](const Problem& problem) { return weights_winograd(problem, kAdd); },
+      [](const Problem& problem) { return weights_onednn(problem, kAdd); },
+      [](const Problem& problem) { return weights_unfolded(problem, kAdd); });
 }
 
 constexpr auto kRowMajor = Layout::row_major, kChannelsLast = Layout::channels_last;
@@ -131,7 +149,8 @@ constexpr OpDef kConv2dWeightsAdd{
     .wants = {kRowMajor, kBias ? kRowMajor : kChannelsLast, kChannelsLast, kChannelsLast},
     .updates = kBias ? 2 : 1,
     .flops = [](const Site& s) { return conv2d_flops(s.inputs.back(), s.outputs[0]); },
-    .cpu = conv2d_weights_cpu<kBias, true>,
+    .cpu = by_rule<conv2d_weights_candidates<kBias, true>>,
+    .candidates = conv2d_weights_candidates<kBias, true>,
 };
 
 template <bool kBias>  // x, dy -> dweight, perhaps dbias
@@ -144,7 +163,8 @@ constexpr OpDef kConv2dWeights{
       return {{{Share::rows, Share::rows}, std::vector(kBias ? 2U : 1U, Share::sum)}};
     },
     .adds = &kConv2dWeightsAdd<kBias>,
-    .cpu = conv2d_weights_cpu<kBias, false>,
+    .cpu = by_rule<conv2d_weights_candidates<kBias, false>>,
+    .candidates = conv2d_weights_candidates<kBias, false>,
 };
 
 std::vector<Tensor> conv2d_backward(const Backward& b) {
@@ -173,7 +193,8 @@ constexpr OpDef kConv2d{
     },
     .flops = [](const Site& s) { return conv2d_flops(s.outputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
-    .cpu = conv2d_cpu,
+    .cpu = by_rule<conv2d_candidates>,
+    .candidates = conv2d_candidates,
 };
 
 }  // namespace

@@ -25,7 +25,7 @@ Kernel forward_unfolded(const Problem& problem);
 Kernel data_unfolded(const Problem& problem);
 Kernel weights_unfolded(const Problem& problem, bool add);
 
-/// Nothing where tiles do not fit or would not pay.
+/// Nothing where tiles do not fit, or would not pay by a count of operations.
 std::optional<Kernel> forward_winograd(const Problem& problem);
 std::optional<Kernel> data_winograd(const Problem& problem);
 std::optional<Kernel> weights_winograd(const Problem& problem, bool add);

@@ -175,9 +175,11 @@ Kernel by_onednn(const Problem& p) {
 
 /// oneDNN packs what stands right. Where that is a transposed weight and left has few rows, it is
 /// cheaper to have the rows packed, and to turn the result, which is small.
-bool is_better_turned(const Product& q) {
-  return q.transpose_b && !q.transpose_a && q.keep == 0.0F && q.m <= 32 && q.n >= 2 * q.m;
+bool can_be_turned(const Problem& p) {
+  const Product& q = p.product;
+  return q.transpose_b && !q.transpose_a && q.keep == 0.0F && p.rate < 0 && q.c_stride == q.n;
 }
+bool is_better_turned(const Product& q) { return q.m <= 32 && q.n >= 2 * q.m; }
 
 Kernel by_onednn_turned(const Problem& p) {
   const Product& q = p.product;
@@ -200,18 +202,41 @@ Kernel by_onednn_turned(const Problem& p) {
 }
 #endif
 
-Kernel matmul_cpu(const Site& site, bool add) {
-  const Problem problem(site, add);
+std::string words(const Problem& p) {
+  const Product& q = p.product;
+  const auto gaps = [](const char* of, std::int64_t stride, std::int64_t columns) {
+    return stride == columns ? std::string() : text(", ", of, " by ", stride);
+  };
+  return text("m ", q.m, ", n ", q.n, ", k ", q.k, q.transpose_a ? ", left transposed" : "",
+              q.transpose_b ? ", right transposed" : "",
+              gaps("left", q.a_stride, q.transpose_a ? q.m : q.k),
+              gaps("right", q.b_stride, q.transpose_b ? q.k : q.n), gaps("sum", q.c_stride, q.n),
+              q.keep == 0.0F   ? ""
+              : q.keep == 1.0F ? ", added"
+                               : ", added to a part",
+              p.rate >= 0 ? ", by a rate" : "", p.bias >= 0 ? ", bias" : "",
+              p.settings.relu ? ", relu" : "");
+}
+
+template <bool kAdd>
+Candidates matmul_candidates(const Site& site) {
+  const Problem p(site, kAdd);
+  Candidates all{words(p), {{"eigen", [p] { return std::optional(by_eigen(p)); }}}};
 #ifdef POOLGRAD_ONEDNN
-  if (!eigen_is_faster(problem.product)) {
-    if (is_better_turned(problem.product)) {
-      if (auto kernel = onednn::prepare("matmul", [&] { return by_onednn_turned(problem); }))
-        return *kernel;
-    }
-    if (auto kernel = onednn::prepare("matmul", [&] { return by_onednn(problem); })) return *kernel;
+  auto& list = all.best_first;
+  const auto before_eigen = [&list](bool better, const Candidate& candidate) {
+    list.insert(better ? list.begin() : list.end(), candidate);
+  };
+  const bool eigen_first = eigen_is_faster(p.product);
+  before_eigen(!eigen_first,
+               {"onednn", [p] { return onednn::prepare("matmul", [&] { return by_onednn(p); }); }});
+  if (can_be_turned(p)) {
+    before_eigen(
+        !eigen_first && is_better_turned(p.product),
+        {"turned", [p] { return onednn::prepare("matmul", [&] { return by_onednn_turned(p); }); }});
   }
 #endif
-  return by_eigen(problem);
+  return all;
 }
 
 // ---- definitions
@@ -259,7 +284,8 @@ constexpr OpDef kMatmulAdd{
     .updates = 1,
     .flops = [](const Site& site) { return matmul_flops(site, true); },
     .cuts = matmul_add_cuts,
-    .cpu = [](const Site& site) { return matmul_cpu(site, true); },
+    .cpu = by_rule<matmul_candidates<true>>,
+    .candidates = matmul_candidates<true>,
 };
 
 constexpr OpDef kMatmul{
@@ -281,7 +307,8 @@ constexpr OpDef kMatmul{
       settings.by_rate = by_rate;
       return settings;
     },
-    .cpu = [](const Site& site) { return matmul_cpu(site, false); },
+    .cpu = by_rule<matmul_candidates<false>>,
+    .candidates = matmul_candidates<false>,
 };
 
 Tensor product(Tensor left, Tensor right, bool transpose_left, bool transpose_right) {

@@ -146,7 +146,10 @@ void bind_program(nb::module_& module) {
   module.def(
       "compile_graph",
       [](const Graph& graph, const nb::dict& entries, const nb::kwargs& options) {
-        return compile(graph, entries_of(entries), options_of(options));
+        const Options read = options_of(options);
+        Program program = compile(graph, entries_of(entries), read);
+        save_tuning(options, read);
+        return program;
       },
       "graph"_a, "entries"_a, "options"_a,
       nb::sig("def compile_graph(graph: Graph, entries: collections.abc.Mapping[str, "
@@ -155,7 +158,7 @@ void bind_program(nb::module_& module) {
               "budget: int | None = None, "
               "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
               "recompute: bool = True, schedule: bool = True, in_place: bool = True, "
-              "winograd: bool = True) -> Program"),
+              "winograd: bool = True, tune: str | os.PathLike | None = None) -> Program"),
       "Plans the entries and takes the arena. Roots are kept, so they can be viewed.");
 }
 

@@ -11,6 +11,10 @@ namespace poolgrad::python {
 /// option and for a value out of range.
 Options options_of(const nb::dict& arguments);
 
+/// Writes what drafting with `options` has timed to the file that `arguments` names as 'tune', if
+/// any.
+void save_tuning(const nb::dict& arguments, const Options& options);
+
 /// A plan as numbers, rows and text, of its largest entry. It keeps nothing alive.
 struct PlanReport {
   std::size_t arena_bytes = 0, persistent_bytes = 0, scratch_bytes = 0;

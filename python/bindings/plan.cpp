@@ -1,6 +1,7 @@
 // Options by name, and the plan as Python sees it.
 #include "engine/error.h"
 #include "engine/peak.h"
+#include "interop/tuning_file.h"
 #include "python/bindings/options.h"
 
 namespace poolgrad::python {
@@ -18,6 +19,11 @@ std::size_t limit_of(const std::string& name, nb::handle value) {
   const auto bytes = nb::cast<std::int64_t>(value);
   if (bytes < 1) throw ArgumentError(text("compile: ", name, " ", bytes, " is below one byte"));
   return static_cast<std::size_t>(bytes);
+}
+
+/// A str or an os.PathLike.
+std::filesystem::path path_of(nb::handle value) {
+  return nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(value));
 }
 
 std::string describe_row(const ReportRow& row) {
@@ -48,6 +54,8 @@ Options options_of(const nb::dict& arguments) {
       options.fuse = nb::cast<bool>(value);
     else if (name == "winograd")
       options.winograd = nb::cast<bool>(value);
+    else if (name == "tune")
+      options.tuning = interop::read_tuning(path_of(value));
     else if (name == "layout")
       options.layout = nb::cast<bool>(value);
     else if (name == "recompute")
@@ -62,6 +70,10 @@ Options options_of(const nb::dict& arguments) {
       throw nb::type_error(text("compile: there is no option '", name, "'").c_str());
   }
   return options;
+}
+
+void save_tuning(const nb::dict& arguments, const Options& options) {
+  if (options.tuning) interop::write_tuning(path_of(arguments["tune"]), *options.tuning);
 }
 
 PlanReport plan_of(const Blueprint& blueprint) {

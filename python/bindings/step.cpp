@@ -83,6 +83,7 @@ class Step {
     Options options = complete(options_of(arguments), arguments);
     if (previous != nullptr) options.share = &*previous->program_;
     take(options, arena);
+    save_tuning(arguments, options);
     if (previous != nullptr && !(previous->spec_.optimizer == spec_.optimizer)) forget_moments();
     spec_.model = nullptr;  // a Python function: not needed again, and it may hold us
   }
@@ -232,7 +233,10 @@ PlanReport plan_step(nb::callable model, nb::handle batch, const train::Optimize
                      bool keep_gradients, const nb::kwargs& options) {
   const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, keep_gradients);
   const train::Task task = train::make_task(spec);
-  return plan_of(train::draft_task(spec, task, complete(options_of(options), options)));
+  const Options read = complete(options_of(options), options);
+  const Blueprint blueprint = train::draft_task(spec, task, read);
+  save_tuning(options, read);
+  return plan_of(blueprint);
 }
 
 }  // namespace

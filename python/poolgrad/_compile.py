@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import overload
 
@@ -21,6 +22,7 @@ def compile(
     memory_limit: int | None = None,
     budget: int | None = None,
     winograd: bool = True,
+    tune: str | os.PathLike | None = None,
     keep_gradients: bool = False,
     arena: object = None,
 ) -> _poolgrad.Step:
@@ -38,6 +40,10 @@ def compile(
         too small is a MemoryError that names the smallest feasible one.
     winograd: 3 by 3 convolutions by Winograd's tiles where that is faster; plain sums, with False,
         are slower and round less.
+    tune: a file with measured times, by which kernels of products and convolutions are chosen
+        instead of by rules. What it lacks is timed first, and added; where there is no such file it
+        is made. One file, one program: the same kernels, plan and bits. It holds for one kind of
+        processor and one version of the libraries, and is refused elsewhere (OSError).
     keep_gradients: gradients stay after each step: step.named("gradients").
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
         plan(...).arena_bytes. It is kept as long as step or exports live.
@@ -50,7 +56,7 @@ def compile(
     step = _poolgrad.Step(
         model._build, batch, optimizer, keep_gradients, model._step, arena,
         threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
-        winograd=winograd,
+        winograd=winograd, tune=tune,
     )  # fmt: skip
     model._compiled(step)
     return step
@@ -69,6 +75,7 @@ def plan(
     memory_limit: int | None = None,
     budget: int | None = None,
     winograd: bool = True,
+    tune: str | os.PathLike | None = None,
     keep_gradients: bool = False,
 ) -> _poolgrad.Plan: ...
 @overload
@@ -87,7 +94,7 @@ def plan(subject, /, **settings):
     """The plan of a model's training step, or of any requests. Arithmetic only: takes no arena.
 
     Of a model, with the arguments of compile() but seed and arena: the plan of a first compile()
-    with them.
+    with them. With tune, kernels that the file lacks are timed and added, as compile() does.
 
     Of requests: places them in one block, so that no two that are alive at once share a byte. They
     are a list of (lower, upper, size), alive in [lower, upper), or of dicts, or a dict of columns
@@ -105,14 +112,14 @@ def plan(subject, /, **settings):
 
 def _plan_model(
     model, *, optimizer, batch, loss=None, threads=None, memory="planned", memory_limit=None,
-    budget=None, winograd=True, keep_gradients=False,
+    budget=None, winograd=True, tune=None, keep_gradients=False,
 ):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(
         model._build, batch, optimizer, keep_gradients,
         threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
-        winograd=winograd,
+        winograd=winograd, tune=tune,
     )  # fmt: skip
 
 

@@ -576,6 +576,65 @@ def test_a_budget_changes_the_plan_and_not_one_loss(data):
         assert with_it["test_accuracy"] == without["test_accuracy"]
 
 
+def test_a_table_of_times_is_made_once_and_gives_the_same_run_ever_after(data, tmp_path):
+    flags = ["--model", "cnn", "--batch", 32, "--threads", 2, "--tune", tmp_path / "table"]
+    train = ["train", "--data", data, "--epochs", 1, "--json"]
+    made = run("plan", *flags, "--json")
+    assert re.fullmatch(
+        r"poolgrad: timed \d+ problems in \d+\.\d s, written to .*table\n", made.stderr
+    )
+    table = (tmp_path / "table").read_text()
+    assert table.startswith("poolgrad tuning 1\n")
+    assert "\nconv2d | x [" in table
+    assert "\nmatmul | m " in table
+
+    first, again = run(*train, *flags), run(*train, *flags)
+    assert first.stderr == again.stderr == ""
+    first, again = (list(map(json.loads, r.stdout.splitlines())) for r in (first, again))
+    plan = json.loads(made.stdout)
+    assert {key: plan[key] for key in first[0]} == first[0] == again[0]
+    assert first[1]["train_loss"] == again[1]["train_loss"]
+    assert first[2]["measured_peak_bytes"] == plan["arena_bytes"]
+    assert (tmp_path / "table").read_text() == table
+    assert os.listdir(tmp_path) == ["table"]
+
+
+def test_a_table_decides_and_questions_take_it_as_it_is(tmp_path):
+    table = tmp_path / "table"
+    flags = ["--model", "cnn", "--batch", 32, "--threads", 1, "--tune", table]
+    question = ["--sweep", "batch=32..32", "--json"]
+    assert "has no times, and questions take none" in run("plan", *flags, *question).stderr
+    lines("plan", *flags, "--json")
+    chosen = re.sub(
+        r"^(conv2d.*groups 1[^|]*) \| \w+ \|", r"\1 | unfolded |", table.read_text(), flags=re.M
+    )
+    table.write_text(chosen)
+    (plan,) = lines("plan", *flags, "--json")
+    assert plan["arena_bytes"] != lines("plan", *flags[:-2], "--json")[0]["arena_bytes"]
+    answer = lines("plan", *flags, *question)
+    assert plan["arena_bytes"] in [row.get("peak_bytes") for row in answer]
+    assert table.read_text() == chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.removesuffix("end 1\n"), "line 4 is missing: the table is cut off"),
+        (lambda t: "weights", "is no table of tuned times"),
+        (lambda t: re.sub(r"\n.*\n", "\nsse9\n", t, count=1), "was made on 'sse9'"),
+        (lambda t: t.replace(" | ", " ; "), "line 3 is no 'op | problem | chosen"),
+    ],
+)
+def test_a_table_that_does_not_do_is_refused(tmp_path, change, message):
+    table = tmp_path / "table"
+    lines("plan", "--tune", table, "--threads", 1, "--json")
+    table.write_text(change("\n".join([*table.read_text().split("\n")[:3], "end 1", ""])))
+    result = run("plan", "--tune", table)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_an_impossible_budget_names_the_smallest_feasible_one():
     flags = ["plan", "--model", "cnn", "--batch", 32, "--threads", 1]
     result = run(*flags, "--budget", "1kB")

@@ -479,6 +479,28 @@ def test_a_plan_is_known_before_there_is_an_arena(winograd):
     assert str(before) == str(after)
 
 
+def test_a_table_of_times_is_made_and_then_decides(tmp_path):
+    table = tmp_path / "table"
+    settings = {"optimizer": pg.optim.Adam(), "batch": (32, 1, 28, 28), "threads": 2}
+
+    def trained(**more):
+        step = pg.compile(cnn(pg.nn), **settings, **more)
+        return [step(x, y) for x, y in batches((32, 1, 28, 28), 5)], step.plan.arena_bytes
+
+    planned = pg.plan(cnn(pg.nn), **settings, tune=table)
+    text = table.read_text()
+    losses, arena_bytes = trained(tune=str(table))
+    assert arena_bytes == planned.arena_bytes
+    assert trained(tune=table) == (losses, arena_bytes)
+    np.testing.assert_allclose(losses, trained()[0], rtol=1e-4)
+    assert table.read_text() == text
+    table.write_text(text[:-2])
+    with pytest.raises(OSError, match=r"tune: '.*table': line \d+ is missing"):
+        trained(tune=table)
+    with pytest.raises(TypeError, match="PathLike"):
+        trained(tune=3)
+
+
 def test_an_arena_can_be_lent():
     settings = {"optimizer": pg.optim.Adam(), "batch": (16, 784), "threads": 1}
     needed = pg.plan(mlp(pg.nn), **settings).arena_bytes

@@ -4,12 +4,14 @@
 #include <atomic>
 #include <chrono>
 #include <limits>
+#include <sstream>
 #include <thread>
 
 #include <doctest/doctest.h>
 
 #include "engine/ops.h"
 #include "engine/program.h"
+#include "engine/tuning.h"
 #include "memory/adaptors.h"
 #include "tests/engine/small_images.h"
 #include "train/minimize.h"
@@ -188,6 +190,54 @@ TEST_CASE(
       CHECK(trained(Net(optimizer, {}, /*keep=*/true), options) == bits);
       // Adam divides a gradient by its size: rounding counts where a gradient is next to nothing.
       CHECK(gap(trained(Net(optimizer), {.threads = threads}), bits) < 2e-4);
+    }
+  }
+}
+
+/// `tuning` with all choices `candidate`, where it has a time.
+std::shared_ptr<Tuning> forced(const Tuning& tuning, const std::string& candidate) {
+  std::istringstream table(tuning.text());
+  std::string changed;
+  for (std::string line; std::getline(table, line);) {
+    const std::size_t time = line.find(" | " + candidate + " ");
+    if (time != std::string::npos && line[time + candidate.size() + 4] != '-') {
+      const std::size_t from = line.find(" | ", line.find(" | ") + 1) + 3;
+      line.replace(from, line.find(" | ", from) - from, candidate);
+    }
+    changed += line + '\n';
+  }
+  return std::make_shared<Tuning>(Tuning::parse(changed, "forced"));
+}
+
+TEST_CASE("tuning: whatever a table chooses changes rounding alone, the same in every mode") {
+  const Net net;
+  for (const int threads : {1, 2}) {
+    CAPTURE(threads);
+    const std::vector<float> plain = trained(net, {.threads = threads});
+    const auto with = [&](const std::shared_ptr<Tuning>& tuning, Memory memory = Memory::planned) {
+      return Options{.memory = memory, .threads = threads, .tuning = tuning};
+    };
+    const auto measured = std::make_shared<Tuning>();
+    const std::vector<float> tuned = trained(net, with(measured));
+    CHECK(measured->size() > 5);
+    CHECK(gap(tuned, plain) < 2e-5);
+    CHECK(trained(net, with(measured)) == tuned);
+    for (const char* candidate : {"eigen", "onednn", "turned", "unfolded", "winograd"}) {
+      CAPTURE(candidate);
+      const auto table = forced(*measured, candidate);
+      const std::vector<float> bits = trained(net, with(table));
+      CHECK(gap(bits, plain) < 2e-5);
+      CHECK(bits == trained(net, with(table, Memory::direct)));
+      CHECK(table->spent.problems == 0);
+      // What is planned is what runs: workspaces of other sizes, too.
+      Options watched = with(table);
+      watched.guard_bytes = 4096;
+      Program program = compile(net.graph, {net.training.entry("train")}, watched);
+      SmallImages images(kBatch, kSide);
+      program.watch_peak();
+      program.run("train", images.feeds(net.x, net.y, kBatch));
+      CHECK(program.measured_peak_bytes() == program.blueprint().predicted_peak_bytes());
+      CHECK(program.guards_intact());
     }
   }
 }
