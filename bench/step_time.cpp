@@ -1,7 +1,8 @@
 // How long does a training step take, split among members and chunks, and which ops take it?
 //
-//   step_time MODEL BATCH THREADS CHUNKS [briefly]
-//   (CHUNKS 0: as the sizes of activations suggest; briefly: nothing but the step, in seconds)
+//   step_time MODEL BATCH THREADS CHUNKS [briefly|tuned]
+//   (CHUNKS 0: as the sizes of activations suggest; briefly: nothing but the step, in seconds;
+//   tuned: in turns with the same step whose kernels are chosen by times taken just before)
 //
 // One JSON line. Where Fashion-MNIST is installed, steps that gather their batches from its files'
 // bytes take turns with those that find them ready. Comparing memory modes is pool_vs_naive.cpp.
@@ -16,6 +17,7 @@
 
 #include "bench/workload.h"
 #include "engine/profile.h"
+#include "engine/tuning.h"
 
 using namespace poolgrad;
 using Json = nlohmann::ordered_json;
@@ -107,6 +109,18 @@ Json briefly(bench::Training& training) {
   return step_time(windows({&training}, kBrief)[0]);
 }
 
+Json beside_tuned(bench::Training& training, const train::TaskSpec& spec, Options options,
+                  bench::Samples& samples) {
+  options.tuning = std::make_shared<Tuning>();
+  bench::Training tuned(spec, options, samples);
+  const auto all = windows({&training, &tuned}, kBrief);
+  Json result = step_time(all[0]);
+  result.update({{"tuned_us", bench::step_us(all[1], 0.5)},
+                 {"timing_seconds", options.tuning->spent.seconds},
+                 {"table", options.tuning->text()}});
+  return result;
+}
+
 Json thoroughly(bench::Training& training, const train::TaskSpec& spec, const Options& options,
                 bench::Samples& samples) {
   for (int i = 0; i < kLossStep; ++i) training.step();
@@ -133,9 +147,9 @@ Json thoroughly(bench::Training& training, const train::TaskSpec& spec, const Op
 }
 
 void measure(int argc, char** argv) {
-  const bool brief = argc == 6 && std::string_view(argv[5]) == "briefly";
-  if (argc != 5 && !brief)
-    throw ArgumentError("step_time: give MODEL BATCH THREADS CHUNKS [briefly]");
+  const std::string_view how = argc == 6 ? argv[5] : "";
+  if (argc != 5 && how != "briefly" && how != "tuned")
+    throw ArgumentError("step_time: give MODEL BATCH THREADS CHUNKS [briefly|tuned]");
   const int batch = bench::positive("BATCH", argv[2]);
   Options options{.threads = bench::positive("THREADS", argv[3])};
   if (std::string_view(argv[4]) != "0") options.chunks = bench::positive("CHUNKS", argv[4]);
@@ -151,7 +165,9 @@ void measure(int argc, char** argv) {
             {"chunks", options.chunks},
             {"data", samples.name()},
             {"set_up_ms", 1e3 * bench::seconds_since(begin)}};
-  line.update(brief ? briefly(training) : thoroughly(training, spec, options, samples));
+  line.update(how == "briefly" ? briefly(training)
+              : how == "tuned" ? beside_tuned(training, spec, options, samples)
+                               : thoroughly(training, spec, options, samples));
   std::cout << line.dump() << '\n';
 }
 

@@ -18,9 +18,16 @@ def add_arguments(group):
         help="these models at batch 16 to 2048 instead, briefly: time per image, and 1 thread "
         "against 2",
     )
+    group.add_argument(
+        "--tuned",
+        action="store_true",
+        help="the step with kernels by rule beside that with kernels by measured times, in turns",
+    )
 
 
 def cells(options):
+    if options.tuned:
+        return (*CELLS, ("resnet_small", 128))
     if options.scaling:
         return [(model, 2**power) for model in options.scaling for power in range(4, 12)]
     return CELLS
@@ -28,7 +35,7 @@ def cells(options):
 
 def measure(options):
     """One row per cell, each from a process of its own."""
-    brief = ["briefly"] if options.scaling else []
+    brief = ["briefly"] if options.scaling else ["tuned"] if options.tuned else []
     for model, batch in cells(options):
         for threads in options.threads:
             for chunks in QUICK_CHUNKS if options.quick or brief else CHUNKS:
@@ -41,7 +48,43 @@ def measure(options):
 
 
 def table(rows):
+    if "tuned_us" in rows[0]:
+        return tuned(rows)
     return details(rows) if "profile" in rows[0] else scaling(rows)
+
+
+def tuned(rows):
+    """Both steps, and where times chose otherwise than the rule, whose order lines keep."""
+    lines = [
+        "## step_time, tuned\n",
+        "| model | batch | threads | by rule, µs | by times, µs | gain | timing, s | "
+        "chosen otherwise |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        line = [
+            row["model"],
+            str(row["batch"]),
+            str(row["threads"]),
+            f"{middle(row):,.0f}" + ("" if row["quiet"] else " ~"),
+            f"{row['tuned_us']:,.0f}",
+            f"{100 * (middle(row) / row['tuned_us'] - 1):+.1f} %",
+            f"{row['timing_seconds']:.1f}",
+            "; ".join(overruled(row["table"])),
+        ]
+        lines.append("| " + " | ".join(line) + " |")
+    return with_doubts(lines, rows)
+
+
+def overruled(table):
+    """'op problem: chosen instead of the rule's, -7 %' for each such line of a table of times."""
+    for line in table.splitlines()[2:-1]:
+        op, problem, chosen, *fields = line.split(" | ")
+        times = {name: float(us) for name, us in map(str.split, fields) if us != "-"}
+        by_rule = next(iter(times))
+        if chosen != by_rule:
+            gain = 100 * (times[chosen] / times[by_rule] - 1)
+            yield f"{op} {problem}: {chosen} instead of {by_rule}, {gain:+.0f} %"
 
 
 def scaling(rows):
