@@ -9,6 +9,7 @@ import sys
 
 import budget
 import export
+import from_files
 import limits
 import losses
 import machine
@@ -28,6 +29,7 @@ BENCHES = {
     "step_time": step_time,
     "budget": budget,
     "export": export,
+    "from_files": from_files,
     "limits": limits,
     "planning": planning,
     "steady": steady,

@@ -11,6 +11,7 @@ namespace poolgrad::passes {
 namespace {
 
 constexpr int kMaxChunks = 64;
+constexpr std::size_t kGatheredByEach = 512 << 10;  // bytes that a member makes sooner than fetches
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
@@ -69,30 +70,48 @@ class Finder {
 
   /// Whether node i takes rows out of a table that lies outside: it comes first, and in the parts
   /// in which it is read, so that a member needs no other's rows and all else is cut as if the
-  /// batch were an input.
+  /// batch were an input. What every member reads whole, each gathers for itself if it is small.
   [[nodiscard]] bool reads_table(int i) const {
     return before_[row(i)].empty() && !cuts(node(i)).empty() &&
            std::ranges::any_of(node(i).inputs, [&](int id) { return graph_.tensors.lent(id); });
   }
-  [[nodiscard]] Run as_read(int i, const std::vector<Run>& runs) const {
+  [[nodiscard]] Run as_read(int i, std::vector<Run>& runs) const {
     const Cut cut = cuts(node(i))[0];
     Run result{.nodes = {{i, cut}}, .length = length(node(i), cut), .parts = members_};
     std::vector<bool> shown(row(graph_.tensors.size()));  // tensors that show what it makes
     for (const int id : node(i).outputs) shown[row(id)] = true;
     const auto shows = [&](int id) { return shown[row(id)]; };
-    for (const Run& run : runs) {
-      for (const CutNode& reader : run.nodes) {
+    std::vector<CutNode*> views;
+    bool all_read_all = false;  // some reader is done by every member and not by these rows
+    for (Run& run : runs) {
+      for (CutNode& reader : run.nodes) {
         const Node& other = node(reader.node);
         if (std::ranges::none_of(other.inputs, shows)) continue;
-        if (run.parts > 1 && run.length == result.length) {
+        if (run.parts > 1 && reads_rows(reader, shows)) {
           result.parts = run.parts;
           return result;
         }
-        if (other.op->view != nullptr) shown[row(other.outputs[0])] = true;
+        all_read_all = all_read_all || run.parts > 1 || reader.everywhere;
+        if (other.op->view == nullptr) continue;
+        if (run.parts == 1) views.push_back(&reader);
+        shown[row(other.outputs[0])] = true;
       }
+    }
+    if (all_read_all && spec(node(i).outputs[0]).bytes() <= kGatheredByEach) {
+      for (CutNode* view : views) view->everywhere = true;
+      return {.nodes = {{i, {}, true}}};
     }
     if (result.length < result.parts) result.parts = 1;
     return result;
+  }
+
+  template <typename F>
+  [[nodiscard]] bool reads_rows(const CutNode& reader, const F& of) const {
+    const std::vector<int>& inputs = node(reader.node).inputs;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      if (of(inputs[k]) && reader.cut.input(k) == Share::rows) return true;
+    }
+    return false;
   }
 
   [[nodiscard]] const Node& node(int i) const { return graph_.nodes[row(i)]; }

@@ -58,6 +58,30 @@ TEST_CASE("task: a plan over the limit says how much, of what, and what would fi
                        doctest::Contains("not even batch 1 fits"), MemoryError);
 }
 
+TEST_CASE("task: what every member reads whole, each gathers, and meets nobody for it") {
+  // Features, whose weight is worth keeping with the members, read the whole batch.
+  const auto wide = [](Graph& graph, Tensor x, bool) {
+    std::vector<Tensor> p = graph.column("parameters");
+    if (p.empty())
+      p = {graph.parameter({128, 100}, Init::kaiming_uniform(100, 1), "weight"),
+           graph.parameter({10, 128}, Init::kaiming_uniform(128, 1), "out")};
+    return linear(relu(linear(flatten(x), p[0])), p[1]);
+  };
+  TaskSpec both = spec(128);  // as many rows as features, which are no rows
+  both.model = wide;
+  const Task ready = make_task(both);
+  const Blueprint bare = draft(*ready.graph, ready.entries, {.threads = 2});
+  const Columns columns{{{300, 100}, DType::u8}, {{300}, DType::u8}};
+  both.tables = Tables{columns, columns};
+  const Task files = make_task(both);
+  const Blueprint gathering = draft(*files.graph, files.entries, {.threads = 2});
+  const auto phases = [](const Blueprint& blueprint) {
+    return blueprint.entry("train").edges.size();
+  };
+  CHECK(phases(bare) == 2);
+  CHECK(phases(gathering) == 2);
+}
+
 TEST_CASE("task: a model that answers no [batch, classes] is named with what it made") {
   TaskSpec wrong = spec(4);
   wrong.model = [](Graph&, Tensor x, bool) { return x; };
