@@ -14,6 +14,7 @@ import limits
 import losses
 import machine
 import neighbour
+import overhead
 import passes
 import peers
 import planning
@@ -31,6 +32,7 @@ BENCHES = {
     "export": export,
     "from_files": from_files,
     "limits": limits,
+    "overhead": overhead,
     "planning": planning,
     "steady": steady,
     "neighbour": neighbour,
