@@ -1,12 +1,14 @@
 """Is it the same training? Losses from equal weights on equal batches, beside PyTorch's.
 
-Beside float32 stand a run in float64 and eight runs from weights that differ by 2e-7: how far
-rounding alone carries.
+Beside float32 stand a run in float64 and, on both sides, eight runs from weights that differ by
+2e-7: how far rounding alone carries. One run inside the other side's spread says little where both
+spread; compare the spreads.
 """
 
 from peers import DATA, cells, networks
 from peers.process import Process
 
+NUDGES = tuple((f"nudge{seed}",) for seed in range(8))
 STEPS = ("1", "2", "3", "4", "20")
 
 
@@ -20,16 +22,22 @@ def measure(options):
     for network, batch in cells.CELLS:
         if cells.key(network, batch) not in options.loss_cells:
             continue
-        program = (cells.machine.PROGRAMS / "poolgrad_step",)
-        ours = [cells.Peer(cells.OURS, program)]
+        ways = {cells.OURS: ()}
         if networks.has_images(network):
-            ours.append(cells.Peer(f"{cells.OURS}, plain convolutions", program, ("plain",)))
-        for peer in ours:
+            ways[f"{cells.OURS}, plain convolutions"] = ("plain",)
+        for name, flags in ways.items():
             for threads in options.threads:
-                yield losses(peer, network, batch, threads)
-        for flags in ((), ("float64",), *((f"nudge{seed}",) for seed in range(8))):
+                yield losses(ours(name, flags), network, batch, threads)
+            for nudge in NUDGES:
+                nudged = ours(f"{name}-{nudge[0]}", flags + nudge)
+                yield losses(nudged, network, batch, max(options.threads))
+        for flags in ((), ("float64",), *NUDGES):
             peer = cells.Peer("-".join(["torch", *flags]), cells.python("torch_step"), flags)
             yield losses(peer, network, batch, max(options.threads))
+
+
+def ours(name, flags):
+    return cells.Peer(name, (cells.machine.PROGRAMS / "poolgrad_step",), flags)
 
 
 def losses(peer, network, batch, threads):
@@ -42,24 +50,23 @@ def losses(peer, network, batch, threads):
 def table(rows):
     lines = [f"| network | batch | run | {' | '.join(f'step {s}' for s in STEPS)} |"]
     lines.append("|---|--:|---|" + "--:|" * len(STEPS))
+    nudged = []
     for row in rows:
-        if "nudge" in row["peer"]:
+        values = [f"{row['loss_at_step'][s]:.6f}" for s in STEPS]
+        if "-nudge" not in row["peer"]:
+            lines.append(line(row, f"{row['peer']}, {row['threads']} threads", values))
             continue
-        run = f"{row['peer']}, {row['threads']} threads"
-        lines.append(line(row, run, [f"{row['loss_at_step'][s]:.6f}" for s in STEPS]))
-        if row["peer"] == "torch-float64":
-            lines.append(line(row, "torch, eight nudged runs", spread(rows, row)))
+        nudged.append(row)
+        if len(nudged) == len(NUDGES):
+            peer = row["peer"].rsplit("-", 1)[0]
+            lines.append(line(row, f"{peer}, eight nudged runs", spread(nudged)))
+            nudged = []
     return "\n".join(lines)
 
 
-def spread(rows, cell):
-    """From the least to the most loss of the nudged runs of that cell."""
-    same = [
-        r
-        for r in rows
-        if "nudge" in r["peer"] and (r["model"], r["batch"]) == (cell["model"], cell["batch"])
-    ]
-    ends = [[r["loss_at_step"][step] for r in same] for step in STEPS]
+def spread(rows):
+    """From the least to the most loss of these runs."""
+    ends = [[row["loss_at_step"][step] for row in rows] for step in STEPS]
     return [f"{min(values):.6f} to {max(values):.6f}" for values in ends]
 
 

@@ -1,6 +1,7 @@
 // poolgrad's training step as a peer among others: the networks, weights and order of the data that
 // networks.py says, and nothing computed that the others do not compute.
 #include <algorithm>
+#include <random>
 
 #include "bench/peers/turns.h"
 #include "bench/workload.h"
@@ -13,6 +14,17 @@ using peers::Json;
 namespace {
 
 constexpr std::size_t kPixels = peers::kPixels;
+
+/// With a flag "nudgeSEED": changes each weight by a last bit or two, as torch_step.py does, with
+/// other numbers.
+void nudge(std::span<float> weights, const std::vector<std::string>& flags) {
+  for (const std::string& flag : flags) {
+    if (!flag.starts_with("nudge")) continue;
+    std::mt19937_64 bits(std::stoul(flag.substr(5)));
+    std::normal_distribution<double> normal;
+    for (float& weight : weights) weight = static_cast<float>(weight * (1 + 2e-7 * normal(bits)));
+  }
+}
 
 /// Copies the weights into the parameters, which come in the same order.
 void set_weights(Program& program, Graph& graph, std::span<float> weights) {
@@ -46,6 +58,7 @@ void work(const peers::Arguments& given) {
       *task.graph, {task.training.entry()},
       {.threads = given.threads, .winograd = std::ranges::count(given.flags, "plain") == 0});
   peers::Data data = peers::read_data(given.folder, given.network);
+  nudge(data.weights, given.flags);
   set_weights(program, *task.graph, data.weights);
 
   const std::span<float> images = data.images;

@@ -2,6 +2,7 @@
 #include "engine/backend/winograd.h"
 
 #include <algorithm>
+#include <cmath>
 
 #define POOLGRAD_LANES 4
 #include "engine/backend/winograd_tiles.h"
@@ -28,6 +29,16 @@ bool pays(const Problem& p) {
   const std::int64_t products = p.in * p.out;
   const std::int64_t plain = 9 * products * p.images * p.out_height() * p.out_width();
   return p.tiles() * (36 * products + 250 * (p.in + p.out)) + 300 * products < plain;
+}
+
+// A part that the transforms make, and one that grows with the sum, in roundings of 2^-24. Both are
+// fitted to what winograd_test.cpp measures.
+double forward_error(std::int64_t in) {
+  return std::ldexp(6 + 1.6 * std::sqrt(static_cast<double>(in)), -24);
+}
+
+double weights_error(std::int64_t tiles) {
+  return std::ldexp(5.5 + 1.5 * std::sqrt(static_cast<double>(tiles)), -24);
 }
 
 std::size_t workspace_bytes(const Problem& p) {

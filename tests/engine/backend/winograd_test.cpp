@@ -83,21 +83,52 @@ TEST_CASE("winograd: forward agrees with sums in f64, turned weights, bias and r
   }
 }
 
-TEST_CASE("winograd: rounds at most four times as much as sums in plain order") {
-  const Problem p{2, 16, 16, 64, 16, 1, 1};
-  const Data data(p);
-  std::vector<double> expected(data.dy.size());
-  std::vector<float> plain(data.dy.size()), tiles(data.dy.size());
-  each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
-    expected[y] += static_cast<double>(data.x[x]) * data.weight[weight];
-    plain[y] += data.x[x] * data.weight[weight];
-  });
-  testing::Buffer workspace(workspace_bytes(p));
-  for (const int level : {1, 3, 4}) {
-    if (level > x86_level()) continue;
-    calls(level).forward(p, data.x.data(), data.weight.data(), nullptr, tiles.data(),
-                         workspace.data());
-    CHECK(gap(tiles, expected) < 4 * gap(plain, expected));
+/// Channels of both ends of the range, few tiles and many.
+const std::vector<Problem> kSums{
+    {8, 16, 16, 16, 16, 1, 1},
+    {2, 16, 16, 64, 16, 1, 1},
+    {1, 12, 12, 256, 16, 1, 1},
+    {64, 28, 28, 16, 16, 1, 1},
+};
+
+TEST_CASE("winograd: forward rounds as little as it says, and at most four times plain sums") {
+  for (const Problem& p : kSums) {
+    if (p.images > 8) continue;
+    CAPTURE(p.in);
+    const Data data(p);
+    std::vector<double> expected(data.dy.size());
+    std::vector<float> plain(data.dy.size()), tiles(data.dy.size());
+    each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
+      expected[y] += static_cast<double>(data.x[x]) * data.weight[weight];
+      plain[y] += data.x[x] * data.weight[weight];
+    });
+    testing::Buffer workspace(workspace_bytes(p));
+    for (const int level : {1, 3, 4}) {
+      if (level > x86_level()) continue;
+      calls(level).forward(p, data.x.data(), data.weight.data(), nullptr, tiles.data(),
+                           workspace.data());
+      CHECK(gap(tiles, expected) < forward_error(p.in));
+      CHECK(gap(tiles, expected) < 4 * gap(plain, expected));
+    }
+  }
+}
+
+TEST_CASE("winograd: the gradient of the weights rounds as little as it says") {
+  for (const Problem& p : kSums) {
+    CAPTURE(p.tiles());
+    const Data data(p);
+    std::vector<double> expected(data.weight.size());
+    each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
+      expected[weight] += static_cast<double>(data.x[x]) * data.dy[y];
+    });
+    testing::Buffer workspace(workspace_bytes(p));
+    for (const int level : {1, 3, 4}) {
+      if (level > x86_level()) continue;
+      std::vector<float> gradient(expected.size());
+      calls(level).weights(p, data.x.data(), data.dy.data(), false, gradient.data(),
+                           workspace.data());
+      CHECK(gap(gradient, expected) < weights_error(p.tiles()));
+    }
   }
 }
 
