@@ -13,8 +13,9 @@
 namespace poolgrad::memory {
 namespace {
 
-constexpr std::array<std::string_view, 9> kColumns{
-    "id", "lower", "upper", "size", "alignment", "member", "first_phase", "end_phase", "offset"};
+constexpr std::array<std::string_view, 10> kColumns{"id",        "lower", "upper",  "size",
+                                                    "alignment", "at",    "member", "first_phase",
+                                                    "end_phase", "offset"};
 
 std::vector<std::string_view> cells(std::string_view line) {
   if (line.ends_with('\r')) line.remove_suffix(1);
@@ -79,7 +80,7 @@ class Reader {
     for (const std::string_view cell : cells(text_)) {
       if (std::ranges::find(kColumns, cell) == kColumns.end()) {
         fail("has the unknown column '" + std::string(cell) +
-             "'; known are id,lower,upper,size,alignment,member,first_phase,end_phase,offset");
+             "'; known are id,lower,upper,size,alignment,at,member,first_phase,end_phase,offset");
       }
       if (has(cell)) fail("has the column '" + std::string(cell) + "' twice");
       columns_.emplace_back(cell);
@@ -101,6 +102,9 @@ class Reader {
     if (column == "upper") request.end = number<int>(column, value);
     if (column == "size") request.bytes = number<std::size_t>(column, value);
     if (column == "alignment") request.alignment = number<std::size_t>(column, value);
+    if (column == "at" && !value.empty()) request.at = number<std::size_t>(column, value);
+    if (column == "at" && !value.empty() && request.at == kAnywhere)
+      fail("column at: '" + std::string(value) + "' is no offset; leave it empty for any");
     if (column == "member") request.member = number<int>(column, value);
     if (column == "first_phase") request.first_phase = number<int>(column, value);
     if (column == "end_phase") request.end_phase = number<int>(column, value);
@@ -133,6 +137,10 @@ class Reader {
     if (r.alignment != 0 && !is_alignment(r.alignment)) {
       fail("column alignment: " + std::to_string(r.alignment) + " is no power of two, nor 0");
     }
+    if (r.at != kAnywhere && r.alignment != 0 && r.at % r.alignment != 0) {
+      fail("column at: " + std::to_string(r.at) + " is no multiple of the alignment, " +
+           std::to_string(r.alignment));
+    }
   }
 
   std::istream& in_;
@@ -159,15 +167,17 @@ PlanFile read_plan(const std::filesystem::path& path) {
 void write_plan(std::ostream& out, const PlanFile& file, const Plan& plan) {
   const auto& requests = file.requests;
   const bool alignments = std::ranges::any_of(requests, [](auto& r) { return r.alignment != 0; });
+  const bool fixed = std::ranges::any_of(requests, [](auto& r) { return r.at != kAnywhere; });
   const bool team = std::ranges::any_of(requests, [](const Request& r) {
     return r.member != 0 || r.first_phase != 0 || r.end_phase != 1;
   });
-  out << "id,lower,upper,size" << (alignments ? ",alignment" : "")
+  out << "id,lower,upper,size" << (alignments ? ",alignment" : "") << (fixed ? ",at" : "")
       << (team ? ",member,first_phase,end_phase" : "") << ",offset\n";
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const Request& r = requests[i];
     out << file.ids[i] << ',' << r.first << ',' << r.end << ',' << r.bytes;
     if (alignments) out << ',' << r.alignment;
+    if (fixed) out << ',' << (r.at == kAnywhere ? "" : std::to_string(r.at));
     if (team) out << ',' << r.member << ',' << r.first_phase << ',' << r.end_phase;
     out << ',' << plan.offsets[i] << '\n';
   }

@@ -63,4 +63,26 @@ inline std::vector<Request> crowded_requests(unsigned seed) {
   return requests;
 }
 
+/// Some 40 requests of one member that fill every step, few of which end at once: one in eight of
+/// such sets does not fit at its bound.
+inline std::vector<Request> tight_requests(unsigned seed) {
+  std::mt19937 random(seed);
+  const auto below = [&random](std::size_t n) { return random() % n; };
+  const int steps = 40 + static_cast<int>(below(4));
+  std::vector<Request> requests;
+  std::size_t free = 6 + below(4);
+  for (int step = 0; step < steps; ++step) {
+    for (Request& r : requests) {
+      if (r.end <= step || below(6) != 0) continue;
+      r.end = step;
+      free += r.bytes;
+    }
+    for (; free > 0; free -= requests.back().bytes) {
+      const std::size_t bytes = 1 + below(free < 4 ? free : 4);
+      requests.push_back({.bytes = bytes, .first = step, .end = steps});
+    }
+  }
+  return requests;
+}
+
 }  // namespace poolgrad::memory::testing

@@ -42,6 +42,19 @@ TEST_CASE("plan file: alignment, member and phases are read where they are given
   CHECK(file.requests[0].end_phase == 5);
 }
 
+TEST_CASE("plan file: a buffer lies at its fixed offset, one without is free") {
+  const PlanFile file = parse("id,lower,upper,size,at\na,0,2,64,64\nb,1,3,100,\n");
+  CHECK(file.requests[0].at == 64);
+  CHECK(file.requests[1].at == kAnywhere);
+  const Plan result = plan(file.requests);
+  CHECK(result.offsets == std::vector<std::size_t>{64, 128});
+  std::ostringstream out;
+  write_plan(out, file, result);
+  CHECK(out.str() == "id,lower,upper,size,at,offset\na,0,2,64,64,64\nb,1,3,100,,128\n");
+  const PlanFile beyond = parse("id,lower,upper,size,at\na,0,2,64,18446744073709551552\n");
+  CHECK_THROWS_AS(static_cast<void>(plan(beyond.requests)), std::invalid_argument);
+}
+
 TEST_CASE("plan file: errors name file, line, column and value") {
   const auto refuse = [](const std::string& text, const std::string& what) {
     CHECK_THROWS_WITH_AS(static_cast<void>(parse(text)), ("plan file: step.csv " + what).c_str(),
@@ -53,7 +66,7 @@ TEST_CASE("plan file: errors name file, line, column and value") {
   refuse("id,lower,upper,size,id\n", "line 1 has the column 'id' twice");
   refuse("id,lower,upper,size,colour\n",
          "line 1 has the unknown column 'colour'; known are "
-         "id,lower,upper,size,alignment,member,first_phase,end_phase,offset");
+         "id,lower,upper,size,alignment,at,member,first_phase,end_phase,offset");
   refuse("id,lower,upper,size,member\n",
          "line 1 has some of member,first_phase,end_phase but not all; give all three or none");
   refuse(header + "0,1,2\n", "line 2 has 3 values but the header has 4 columns");
@@ -70,6 +83,12 @@ TEST_CASE("plan file: errors name file, line, column and value") {
          "line 2 column upper: 2 is before lower, 5; [lower, upper) is half-open");
   refuse("id,lower,upper,size,alignment\n0,1,2,3,48\n",
          "line 2 column alignment: 48 is no power of two, nor 0");
+  refuse("id,lower,upper,size,at\n0,1,2,3,-64\n",
+         "line 2 column at: '-64' is no whole number from 0 to 18446744073709551615");
+  refuse("id,lower,upper,size,at\n0,1,2,3,18446744073709551615\n",
+         "line 2 column at: '18446744073709551615' is no offset; leave it empty for any");
+  refuse("id,lower,upper,size,alignment,at\n0,1,2,3,256,64\n",
+         "line 2 column at: 64 is no multiple of the alignment, 256");
   refuse("id,lower,upper,size,member,first_phase,end_phase\n0,1,2,3,-2,0,1\n",
          "line 2 column member: -2 is no member; they count from 0, and -1 means several");
   refuse("id,lower,upper,size,member,first_phase,end_phase\n0,1,2,3,0,2,1\n",

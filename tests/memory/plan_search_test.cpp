@@ -41,6 +41,23 @@ TEST_CASE("search: it finds the smallest arena of few requests, and proves it") 
   CHECK(above_the_bound >= 8);
 }
 
+TEST_CASE("search: that the bound cannot be reached is said exactly where it is so") {
+  int infeasible = 0;
+  for (unsigned seed = 0; seed < 150; ++seed) {
+    CAPTURE(seed);
+    const std::vector<Request> requests = testing::tight_requests(seed);
+    PlanOptions options = within(lower_bound(requests, 1).bytes);
+    options.nodes = 100'000;
+    const Plan result = plan(requests, options);
+    CHECK(check(result, requests, 1) == "");
+    if (result.stop != Stop::proved) continue;
+    std::vector<std::size_t> offsets(requests.size());
+    CHECK_FALSE(testing::fits(requests, options.capacity, offsets));
+    ++infeasible;
+  }
+  CHECK(infeasible >= 10);
+}
+
 TEST_CASE("search: a capacity is proved too small exactly when it is") {
   for (unsigned seed = 0; seed < 200; ++seed) {
     CAPTURE(seed);

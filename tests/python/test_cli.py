@@ -259,6 +259,21 @@ def test_plan_of_buffers_is_written_and_drawn(tmp_path):
     assert xml.dom.minidom.parse(str(svg)).documentElement.tagName == "svg"
 
 
+def test_plan_around_fixed_offsets(tmp_path):
+    file, output = tmp_path / "buffers.csv", tmp_path / "offsets.csv"
+    file.write_text("id,lower,upper,size,at\na,0,2,64,64\nb,1,3,100,\n")
+    run("plan", "--input", file, "--output", output)
+    assert output.read_text().splitlines()[1:] == ["a,0,2,64,64,64", "b,1,3,100,,128"]
+    for second, what in (
+        ("b,1,3,100,64", "requests 0 and 1 are fixed on common bytes"),
+        ("b,1,3,100,32", "fixed at offset 32, which is no multiple of its alignment 64"),
+        (f"b,1,3,100,{2**64 - 64}", "beyond"),
+    ):
+        file.write_text(f"id,lower,upper,size,at\na,0,2,64,64\n{second}\n")
+        result = run("plan", "--input", file)
+        assert result.returncode != 0 and what in result.stderr
+
+
 def test_plan_within_a_capacity(tmp_path):
     file = tmp_path / "buffers.csv"
     file.write_text("id,lower,upper,size\na,0,2,100\nb,1,3,100\nc,2,4,28\n")
