@@ -19,7 +19,8 @@ namespace poolgrad::memory {
 namespace {
 
 // More than these take too long for orders that cost O(n²), and for the search.
-constexpr std::size_t kMostGreedy = 16384;
+constexpr std::size_t kMostGreedy = 32768;
+constexpr std::size_t kMostUnswept = 4096;
 constexpr std::size_t kMostSearched = 4096;
 constexpr std::size_t kMostRelated = 1024;
 
@@ -45,7 +46,7 @@ class Planner {
   void run() {
     const bool fixed =
         std::ranges::any_of(items_, [](const Item& item) { return item.at != kAnywhere; });
-    if (items_.size() > kMostGreedy / 4 && !fixed) {
+    if (items_.size() > kMostUnswept && !fixed) {
       Sweep swept = sweep(items_, goal_);
       keep(std::move(swept.offsets), swept.top);
       if (items_.size() > kMostGreedy) return;

@@ -14,7 +14,8 @@ constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
 // Beyond these numbers a further order or fit costs more time than it has been seen to be worth.
 constexpr std::size_t kBothFits = 4096;
 constexpr std::size_t kAllOrders = 8192;
-constexpr std::size_t kFewOrders = 4;
+constexpr std::size_t kFewOrders[] = {1, 4, 0, 2};  // the best ones of many items first
+constexpr std::size_t kFourOrders = 16384;
 
 }  // namespace
 
@@ -73,10 +74,11 @@ void Packer::put(std::size_t index, std::size_t offset) {
 }
 
 void Greedy::place() {
-  const std::size_t count = items_.size() <= kAllOrders ? Orders::count() : kFewOrders;
+  const bool all = items_.size() <= kAllOrders;
+  const std::size_t count = all ? Orders::count() : items_.size() <= kFourOrders ? 4 : 2;
   for (std::size_t i = 0; i < count && !done(); ++i) {
     if (i > 0 && limits_.late()) return;
-    starts_.push_back(orders_.make(i));
+    starts_.push_back(orders_.make(all ? i : kFewOrders[i]));
     attempt(starts_.back(), Packer::Fit::lowest, top_ - 1);
     limits_.look();
   }
