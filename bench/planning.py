@@ -7,7 +7,8 @@ import time
 
 import machine
 
-MODELS = ("mlp", "cnn", "resnet20")
+MODELS = ("mlp", "cnn", "resnet", "resnet20")
+BATCHES = (16, 32, 64, 100, 128, 256, 512, 900, 1000, 1024)
 PLANS = machine.ROOT / "tests" / "data" / "plans"
 
 
@@ -23,12 +24,13 @@ def measure(options):
         yield {"bench": "planning", "question": "files", "file": file.name} | best
     for members in 1, 2, 4:
         for model in MODELS:
-            for batch in 32, 128:
+            for batch in (32, 128) if options.quick else BATCHES:
                 began = time.perf_counter()
                 row = command("--model", model, "--batch", batch, "--threads", members)
                 ms = (time.perf_counter() - began) * 1e3
                 keep = {name: row[f"{name}_bytes"] for name in ("sum", "lower_bound", "arena")}
                 cell = {"model": model, "batch": batch, "members": members, "command_ms": ms}
+                keep["gap_percent"] = 100 * (keep["arena"] / keep["lower_bound"] - 1)
                 yield {"bench": "planning", "question": "models"} | cell | keep
     scale = 50 if options.quick else 1
     yield from program("random", 100_000 // scale)

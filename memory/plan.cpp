@@ -14,6 +14,7 @@
 #include "memory/plan_pack.h"
 #include "memory/plan_relation.h"
 #include "memory/plan_sweep.h"
+#include "memory/plan_wide.h"
 
 namespace poolgrad::memory {
 namespace {
@@ -47,6 +48,10 @@ class Planner {
     const bool fixed =
         std::ranges::any_of(items_, [](const Item& item) { return item.at != kAnywhere; });
     if (items_.size() > kMostUnswept && !fixed) {
+      if (items_.size() > kMostGreedy && intervals_) {
+        if (auto wide = place_wide(items_, limits_))
+          return keep(std::move(wide->offsets), wide->top);
+      }
       Sweep swept = sweep(items_, goal_);
       keep(std::move(swept.offsets), swept.top);
       if (items_.size() > kMostGreedy) return;

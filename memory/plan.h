@@ -103,8 +103,9 @@ struct PlanOptions {
 ///
 /// Sizes are rounded up to the alignment. Deterministic: equal requests and options give equal
 /// plans on every machine, unless the clock cuts the search. O(n²) in the number of requests up to
-/// 32768; more of them, unless some have a fixed place, are placed in one sweep through time, in
-/// O(n log n), and not improved.
+/// 32768; more of them, unless some have a fixed place, are placed once and not improved: intervals
+/// in O(n k log k) where each is alive together with k others and that takes seconds at most, all
+/// else in one sweep through time, in O(n log n).
 /// Throws std::invalid_argument for a request that ends before it begins, a member below -1, an
 /// alignment that is no power of two, sizes whose sum does not fit into std::size_t, and fixed
 /// offsets that are not aligned or in conflict.
