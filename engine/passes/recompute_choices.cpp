@@ -1,11 +1,13 @@
 // A search in rounds: each round lowers the target by a step, makes more nodes again until no node
 // is above it, and takes back what was not needed for that. Peaks are estimated from the lifetimes
-// of whole tensors between runs; the plan decides later.
+// of whole tensors between runs; the plan decides later. Chains have choices of their own beside
+// it.
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <utility>
 
-#include "engine/passes/recompute_estimate.h"
+#include "engine/passes/recompute_chain.h"
 
 namespace poolgrad::passes {
 namespace {
@@ -19,7 +21,7 @@ std::size_t row(int id) { return static_cast<std::size_t>(id); }
 class Search {
  public:
   Search(const Graph& graph, const Walk& walk, int members)
-      : walk_(walk), estimator_(graph, walk, members), saved_(walk.usual) {
+      : walk_(walk), members_(members), estimator_(graph, walk, members), saved_(walk.usual) {
     now_ = estimator_.estimate(saved_);
     usual_us_ = now_.us;
     for (int i = 0; i < static_cast<int>(walk.nodes.size()); ++i) {
@@ -32,28 +34,48 @@ class Search {
   }
 
   std::vector<Choice> run() {
-    choices_ = {{}, choice()};
+    note(choice());
+    for (Choice& each : chain_choices(walk_, estimator_, nodes_, members_)) note(std::move(each));
     double target = now_.highest();
     for (double step = target / kRounds; step > target * kSmall;) {
       const std::vector<Saved> before = saved_;
       if (lower(target - step)) {
         target -= step;
         take_back(target);
-        choices_.push_back(choice());
+        note(choice());
       } else {
         set(before);
         step /= 2;
       }
     }
-    std::ranges::stable_sort(choices_.begin() + 1, choices_.end(), {}, &Choice::extra_us);
-    return std::move(choices_);
+    return best();
   }
 
  private:
-  [[nodiscard]] Choice choice() const {
-    Choice result{saved_, now_.us - usual_us_};
-    for (std::size_t i = 0; i < saved_.size(); ++i)
-      result.dropped += walk_.usual[i] == Saved::kept && saved_[i] != Saved::kept ? 1 : 0;
+  struct Weighed {
+    Choice choice;
+    double peak = 0.0;
+  };
+  [[nodiscard]] Choice choice() const { return {.saved = saved_}; }
+  void note(Choice choice) {
+    const Estimate then = estimator_.estimate(choice.saved, choice.times);
+    choice.extra_us = then.us - usual_us_;
+    for (std::size_t i = 0; i < choice.saved.size(); ++i)
+      choice.dropped += walk_.usual[i] == Saved::kept && choice.saved[i] != Saved::kept ? 1 : 0;
+    weighed_.push_back({std::move(choice), then.highest()});
+  }
+  /// To keep all comes first; then those that need fewer bytes than all that take less time.
+  std::vector<Choice> best() {
+    std::ranges::stable_sort(weighed_, {}, [](const Weighed& each) {
+      return std::pair{each.choice.extra_us, each.peak};
+    });
+    std::vector<Choice> result{{}};
+    double least = std::numeric_limits<double>::infinity();
+    for (Weighed& each : weighed_) {
+      if (each.peak >= least) continue;
+      least = each.peak;
+      result.push_back(std::move(each.choice));
+    }
     return result;
   }
   void set(const std::vector<Saved>& saved) {
@@ -140,26 +162,28 @@ class Search {
   bool saves_time(const Change& change, double target) {
     Change undo = change;
     for (auto& [node, what] : undo.nodes) std::swap(saved_[row(node)], what);
-    Estimate then = estimator_.estimate(saved_);
-    const bool saves = then.us < now_.us && then.above(target) == 0.0;
-    if (saves) {
-      now_ = std::move(then);
-    } else {
-      for (auto& [node, what] : undo.nodes) std::swap(saved_[row(node)], what);
+    if (estimator_.us(saved_) < now_.us) {
+      Estimate then = estimator_.estimate(saved_);
+      if (then.above(target) == 0.0) {
+        now_ = std::move(then);
+        return true;
+      }
     }
-    return saves;
+    for (auto& [node, what] : undo.nodes) std::swap(saved_[row(node)], what);
+    return false;
   }
 
   static constexpr double kFree = 1e-3;  // microseconds
   static constexpr std::size_t kNear = 5;
   const Walk& walk_;
+  int members_;
   Estimator estimator_;
   std::vector<int> nodes_;
   std::vector<Saved> saved_;
   Estimate now_;
   double usual_us_ = 0.0;
   bool crowded_ = false;  // single changes have been too few once
-  std::vector<Choice> choices_;
+  std::vector<Weighed> weighed_;
 };
 
 }  // namespace

@@ -28,11 +28,17 @@ Estimator::Estimator(const Graph& graph, const Walk& walk, int members)
     life_of_.push_back(counts ? static_cast<int>(bytes_.size()) : -1);
     if (counts) bytes_.push_back(static_cast<double>(memory::aligned(storage.bytes)));
   }
-  for (const Node& node : walk.nodes) {
-    const auto counts = [&](int id) { return life_of(id) >= 0 && node.op->view == nullptr; };
-    operands_.emplace_back();
-    std::ranges::copy_if(node.inputs, std::back_inserter(operands_.back().inputs), counts);
-    std::ranges::copy_if(node.outputs, std::back_inserter(operands_.back().outputs), counts);
+  for (int i = 0; i < static_cast<int>(walk.nodes.size()); ++i) {
+    const Node& node = walk.nodes[row(i)];
+    Operands& operands = operands_.emplace_back();
+    if (node.op->view != nullptr) continue;
+    const auto counts = [&](int id) { return life_of(id) >= 0; };
+    std::ranges::copy_if(node.outputs, std::back_inserter(operands.outputs), counts);
+    std::ranges::copy_if(walk.reads(i), std::back_inserter(operands.reads), counts,
+                         &Walk::Read::id);
+    std::ranges::copy_if(node.inputs, std::back_inserter(operands.inputs), [&](int id) {
+      return counts(id) && std::ranges::count(walk.reads(i), id, &Walk::Read::id) == 0;
+    });
   }
 }
 
@@ -42,19 +48,23 @@ double Estimator::bytes_of(int node) const {
   return sum;
 }
 
-Estimate Estimator::estimate(const std::vector<Saved>& saved) {
+double Estimator::us(const std::vector<Saved>& saved, const Times& times) {
+  walk_.turns(saved, times, turns_);
+  double sum = 0.0;
+  for (const Turn& turn : turns_.all()) sum += turn.again ? us_[row(turn.node)] : 0.0;
+  return sum;
+}
+
+Estimate Estimator::estimate(const std::vector<Saved>& saved, const Times& times) {
+  Estimate result;
+  result.us = us(saved, times);
   lives_.clear();
   for (const double bytes : bytes_) lives_.push_back({bytes});
   for (const double bytes : bytes_) lives_.push_back({bytes});  // made again once
   each_.assign(bytes_.size(), {-1, 0});
-  walk_.turns(saved, turns_);
-  Estimate result;
   int time = 0;
   for (int r = 0; r < static_cast<int>(walk_.runs.size()); ++r) {
-    for (const Turn& turn : turns_.of(r)) {
-      note(turn, r, time++, saved);
-      if (turn.again) result.us += us_[row(turn.node)];
-    }
+    for (const Turn& turn : turns_.of(r)) note(turn, r, time++, saved);
   }
   result.peak = peaks();
   return result;
@@ -63,21 +73,23 @@ Estimate Estimator::estimate(const std::vector<Saved>& saved) {
 void Estimator::note(const Turn& turn, int r, int time, const std::vector<Saved>& saved) {
   const Operands& operands = operands_[row(turn.node)];
   const bool reads_again = turn.again || walk_.backward(turn.node);
-  const auto use = [&](int id, bool again) {
-    Life& life = lives_[row(again ? made_again(id, r, saved) : life_of(id))];
+  const auto use = [&](int id, bool again, bool now) {
+    Life& life = lives_[row(again ? made_again(id, r, now, saved) : life_of(id))];
     if (life.run < 0) life.run = r, life.time = time, life.whole = turn.before;
     life.last_run = r, life.last_time = time;
   };
-  for (const int id : operands.inputs)
-    use(id, reads_again && !walk_.original(id, turn.place, saved));
-  for (const int id : operands.outputs) use(id, turn.again);
+  for (const int id : operands.inputs) use(id, false, false);
+  for (const Walk::Read& read : operands.reads)
+    use(read.id, reads_again && !Walk::original(read, turn.place, saved), false);
+  for (const int id : operands.outputs) use(id, turn.again, true);
 }
-/// The life of what is made again of a storage: one for all runs, or one for each.
-int Estimator::made_again(int id, int r, const std::vector<Saved>& saved) {
+/// The life of what is made again of a storage: one for all runs, one for each, or the one that is
+/// made `now`.
+int Estimator::made_again(int id, int r, bool now, const std::vector<Saved>& saved) {
   const int life = life_of(id), made_by = walk_.maker[row(walk_.storages.of[row(id)])];
   if (saved[row(made_by)] == Saved::once) return static_cast<int>(bytes_.size()) + life;
   auto& [run, own] = each_[row(life)];
-  if (run != r) {
+  if (saved[row(made_by)] == Saved::timed ? now : run != r) {
     run = r, own = static_cast<int>(lives_.size());
     lives_.push_back({bytes_[row(life)]});
   }

@@ -30,7 +30,10 @@ class Estimator {
 
   /// Of what a node makes, as far as it counts.
   [[nodiscard]] double bytes_of(int node) const;
-  [[nodiscard]] Estimate estimate(const std::vector<Saved>& saved);
+  [[nodiscard]] double us_of(int node) const { return us_[static_cast<std::size_t>(node)]; }
+  /// Estimate::us alone, in less time.
+  [[nodiscard]] double us(const std::vector<Saved>& saved, const Times& times = {});
+  [[nodiscard]] Estimate estimate(const std::vector<Saved>& saved, const Times& times = {});
 
  private:
   struct Life {
@@ -40,14 +43,15 @@ class Estimator {
   };
   /// Tensors of a node with enough bytes to count.
   struct Operands {
-    std::vector<int> inputs, outputs;
+    std::vector<int> inputs, outputs;  // those that are what they are, whatever is chosen
+    std::vector<Walk::Read> reads;     // the other inputs
   };
 
   /// Of the storage that `id` is in; -1 where that does not count.
   [[nodiscard]] int life_of(int id) const {
     return life_of_[static_cast<std::size_t>(walk_.storages.of[static_cast<std::size_t>(id)])];
   }
-  int made_again(int id, int r, const std::vector<Saved>& saved);
+  int made_again(int id, int r, bool now, const std::vector<Saved>& saved);
   void note(const Turn& turn, int r, int time, const std::vector<Saved>& saved);
   void note_changes();
   [[nodiscard]] std::vector<double> peaks();
@@ -59,7 +63,7 @@ class Estimator {
   std::vector<int> life_of_;               // storage -> life, or -1
   std::vector<double> bytes_;              // life
   std::vector<Life> lives_;                // as they are, then made again once, then for each run
-  std::vector<std::pair<int, int>> each_;  // life -> run and the one in it
+  std::vector<std::pair<int, int>> each_;  // life -> run and the one in it, or the last one
   Turns turns_;
   std::vector<double> born_, dies_, inside_;  // bytes that live beyond their run; per turn, in one
 };

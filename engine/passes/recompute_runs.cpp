@@ -21,7 +21,7 @@ class Writer {
 
   std::vector<Run> write() {
     Turns turns;
-    walk_.turns(choice_.saved, turns);
+    walk_.turns(choice_.saved, choice_.times, turns);
     for (run_ = 0; run_ < static_cast<int>(walk_.runs.size()); ++run_) {
       each_.clear();
       const Run& run = walk_.runs[row(run_)];
@@ -47,18 +47,18 @@ class Writer {
   [[nodiscard]] int now(int id) const {
     if (walk_.original(id, place_, choice_.saved)) return id;
     const auto found = each_.find(id);
-    return found != each_.end() ? found->second : once_.at(id);
+    return found != each_.end() ? found->second : last_.at(id);
   }
   int made_again(int first) {
     Node node = walk_.nodes[row(first)];
     for (int& id : node.inputs) id = now(id);
-    const bool once = node.op->view == nullptr && choice_.saved[row(first)] == Saved::once;
+    const bool each = node.op->view != nullptr || choice_.saved[row(first)] == Saved::each;
     for (int& id : node.outputs) {
       TensorTable& tensors = graph_.tensors;
       const int fresh = tensors.add(tensors.spec[row(id)]);
       tensors.layer[row(fresh)] = tensors.layer[row(id)];
       tensors.backward[row(fresh)] = 1;
-      (once ? once_ : each_)[id] = fresh;
+      (each ? each_ : last_)[id] = fresh;
       id = fresh;
     }
     graph_.nodes.push_back(std::move(node));
@@ -90,7 +90,7 @@ class Writer {
   std::vector<Run> runs_;
   int run_ = 0, place_ = 0;
   bool open_ = false;               // the last of runs_ is before run_, for what it needs
-  std::map<int, int> once_, each_;  // tensor -> the same made again; for good, in run_
+  std::map<int, int> last_, each_;  // tensor -> the same as it was made again last; in run_
 };
 
 /// The runs in their order, except that a run waits for all that must be before it. False where

@@ -9,13 +9,19 @@ namespace poolgrad::passes {
 
 /// What becomes of what a forward node made once nobody in the forward pass reads it any more.
 enum class Saved : std::uint8_t {
-  kept,  // until its last reader
-  once,  // made again for its first reader in the backward pass, then kept
-  each,  // made again in every run that reads it
+  kept,   // until its last reader
+  once,   // made again for its first reader in the backward pass, then kept
+  each,   // made again in every run that reads it
+  timed,  // made again for its first reader at or behind each of some places
 };
+
+/// node -> places at which what has been made of it before is forgotten, in order. A node's place
+/// is how many nodes are before it in the runs. For those that are Saved::timed.
+using Times = std::vector<std::vector<int>>;
 
 struct Choice {
   std::vector<Saved> saved{};  // one per node; empty: the runs stay as they are
+  Times times{};               // one per node, or empty: none is timed
   double extra_us = 0.0;       // modelled time of what is made again, one thread
   int dropped = 0;             // nodes whose results are not kept
 };

@@ -3,6 +3,7 @@
 #include "engine/passes/recompute_walk.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace poolgrad::passes {
@@ -107,6 +108,14 @@ void Walk::note_droppable() {
     if (droppable[i] && !is_read) usual[i] = Saved::each;
     if (!droppable[i]) usual[i] = Saved::kept;
   }
+  reads_.resize(nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    for (const int id : nodes[i].inputs) {
+      const std::size_t s = row(storages.of[row(id)]);
+      if (maker[s] >= 0 && droppable[row(maker[s])])
+        reads_[i].push_back({id, producer[row(id)], maker[s], last_forward_[s]});
+    }
+  }
 }
 
 bool Walk::can_be_made_again(int i) const {
@@ -160,19 +169,30 @@ void Walk::put_before(Turns& turns, int r) const {
                         [](const Turn& turn) { return turn.before; });
 }
 
-void Walk::make_again(Turns& turns, const std::vector<Saved>& saved, int r, int place,
-                      int node) const {
-  const bool once = nodes[row(node)].op->view == nullptr && saved[row(node)] == Saved::once;
-  int& made = turns.made_[row(node)];
-  if (once ? made >= 0 : made == r) return;
-  made = r;
-  for (const int id : nodes[row(node)].inputs) {
-    if (!original(id, place, saved)) make_again(turns, saved, r, place, producer[row(id)]);
+/// Whether what was made again before will do.
+bool Walk::is_there(const Turns& turns, const Choosing& choice, int r, int place, int node) const {
+  const int made = turns.made_[row(node)];
+  const bool view = nodes[row(node)].op->view != nullptr;
+  if (view || choice.saved[row(node)] == Saved::each) return made == r;
+  if (choice.saved[row(node)] == Saved::once || made < 0) return made >= 0;
+  const std::vector<int>& times = choice.times[row(node)];
+  const auto later = std::ranges::upper_bound(times, place);
+  return later == times.begin() || made >= *std::prev(later);
+}
+
+void Walk::make_again(Turns& turns, const Choosing& choice, int r, int place, int node) const {
+  if (is_there(turns, choice, r, place, node)) return;
+  const bool timed =
+      nodes[row(node)].op->view == nullptr && choice.saved[row(node)] == Saved::timed;
+  turns.made_[row(node)] = timed ? place : r;
+  for (const Read& read : reads_[row(node)]) {
+    if (!original(read, place, choice.saved)) make_again(turns, choice, r, place, read.producer);
   }
   turns.turns_.push_back({node, place, true});
 }
 
-void Walk::turns(const std::vector<Saved>& saved, Turns& result) const {
+void Walk::turns(const std::vector<Saved>& saved, const Times& times, Turns& result) const {
+  const Choosing choice{saved, times};
   result.turns_.clear();
   result.begins_.assign(1, 0);
   result.made_.assign(nodes.size(), -1);
@@ -181,8 +201,8 @@ void Walk::turns(const std::vector<Saved>& saved, Turns& result) const {
   for (int r = 0; r < static_cast<int>(runs.size()); ++r) {
     for (const CutNode& cut : runs[row(r)].nodes) {
       if (backward(cut.node)) {
-        for (const int id : nodes[row(cut.node)].inputs) {
-          if (!original(id, place, saved)) make_again(result, saved, r, place, producer[row(id)]);
+        for (const Read& read : reads_[row(cut.node)]) {
+          if (!original(read, place, saved)) make_again(result, choice, r, place, read.producer);
         }
       }
       result.turns_.push_back({cut.node, place++});

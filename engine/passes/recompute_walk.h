@@ -29,7 +29,7 @@ class Turns {
   friend class Walk;
   std::vector<Turn> turns_;
   std::vector<int> begins_;  // run -> its first turn; and the end
-  std::vector<int> made_;    // node -> the last run in which it was made again, or -1
+  std::vector<int> made_;    // node -> the last run, or place, in which it was made again, or -1
   std::vector<int> wanted_;  // node -> the last run before which its result was wanted, or -1
 };
 
@@ -55,11 +55,23 @@ class Walk {
     return first_backward_ < static_cast<int>(runs.size());
   }
   [[nodiscard]] bool backward(int node) const { return backward_[static_cast<std::size_t>(node)]; }
+  /// What a node reads and could find made again.
+  struct Read {
+    int id = 0;
+    int producer = 0, maker = 0;  // of the tensor, and of its storage
+    int last_forward = 0;         // the last place that reads it as it was
+  };
+  [[nodiscard]] std::span<const Read> reads(int node) const {
+    return reads_[static_cast<std::size_t>(node)];
+  }
   /// Whether what is done for a backward node, the `place`-th of all, reads `id` itself, and not
   /// what was made again.
   [[nodiscard]] bool original(int id, int place, const std::vector<Saved>& saved) const;
+  [[nodiscard]] static bool original(const Read& read, int place, const std::vector<Saved>& saved) {
+    return saved[static_cast<std::size_t>(read.maker)] == Saved::kept || place <= read.last_forward;
+  }
   /// What is done in each run, in order.
-  void turns(const std::vector<Saved>& saved, Turns& result) const;
+  void turns(const std::vector<Saved>& saved, const Times& times, Turns& result) const;
 
  private:
   void take_back();
@@ -68,10 +80,18 @@ class Walk {
   [[nodiscard]] bool can_be_made_again(int node) const;
   [[nodiscard]] bool cut_alike(int node, int r) const;
   void put_before(Turns& turns, int r) const;
-  void make_again(Turns& turns, const std::vector<Saved>& saved, int r, int place, int node) const;
+  /// What decides whether something is made again.
+  struct Choosing {
+    const std::vector<Saved>& saved;
+    const Times& times;
+  };
+  void make_again(Turns& turns, const Choosing& choice, int r, int place, int node) const;
+  [[nodiscard]] bool is_there(const Turns& turns, const Choosing& choice, int r, int place,
+                              int node) const;
 
   const Graph& graph_;
   std::vector<bool> backward_;
+  std::vector<std::vector<Read>> reads_;
   std::vector<int> last_forward_;  // storage -> the last place that reads it as it was, or -1
   std::vector<std::vector<int>> updated_;  // storage -> runs that update it
   int first_backward_ = 0;                 // run
