@@ -38,7 +38,10 @@ Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& opti
   passes::drop_dead(*result, roots);
   if (options.fuse_updates) passes::fuse_updates(*result);
   passes::layout(*result, options.layout);
-  if (options.recompute) passes::recompute(*result);
+  if (options.recompute) {
+    passes::keep_signs(*result);
+    passes::recompute(*result);
+  }
   if (options.schedule) passes::schedule(*result);
   if (const std::string wrong = check_order(*result); !wrong.empty()) throw ShapeError(wrong);
   auto runs = passes::find_runs(*result, {options.threads, options.chunks, options.features});

@@ -18,6 +18,51 @@ void relu_backward(const float* y, const float* dy, float* dx, std::int64_t coun
   for (std::int64_t i = 0; i < count; ++i) dx[i] = y[i] > 0.0F ? dy[i] : 0.0F;
 }
 
+constexpr std::int64_t kBits = 8;
+
+/// Rows that are as many values and, in signs, as many bytes.
+struct SignRows {
+  std::int64_t rows, values, bytes;
+
+  explicit SignRows(const Spec& y)
+      : rows(y.shape.rank() == 0 ? 1 : y.shape[0]),
+        values(y.shape.count() / rows),
+        bytes((values + kBits - 1) / kBits) {}
+};
+
+POOLGRAD_CLONES
+void signs_of(const SignRows& s, const float* y, std::uint8_t* signs) {
+  for (std::int64_t row = 0; row < s.rows; ++row, y += s.values, signs += s.bytes) {
+    const std::int64_t full = s.values / kBits;
+    for (std::int64_t i = 0; i < full; ++i) {
+      unsigned bits = 0;
+      for (unsigned k = 0; k < kBits; ++k)
+        bits |= static_cast<unsigned>(y[i * kBits + k] > 0.0F) << k;
+      signs[i] = static_cast<std::uint8_t>(bits);
+    }
+    if (full == s.bytes) continue;
+    unsigned bits = 0;
+    for (std::int64_t i = full * kBits; i < s.values; ++i)
+      bits |= static_cast<unsigned>(y[i] > 0.0F) << (i % kBits);
+    signs[full] = static_cast<std::uint8_t>(bits);
+  }
+}
+
+POOLGRAD_CLONES
+void backward_by_signs(const SignRows& s, const std::uint8_t* signs, const float* dy, float* dx) {
+  for (std::int64_t row = 0; row < s.rows;
+       ++row, signs += s.bytes, dy += s.values, dx += s.values) {
+    const std::int64_t full = s.values / kBits;
+    for (std::int64_t i = 0; i < full; ++i) {
+      const unsigned bits = signs[i];
+      for (unsigned k = 0; k < kBits; ++k)
+        dx[i * kBits + k] = (bits >> k & 1U) != 0 ? dy[i * kBits + k] : 0.0F;
+    }
+    for (std::int64_t i = full * kBits; i < s.values; ++i)
+      dx[i] = (signs[i / kBits] >> (i % kBits) & 1U) != 0 ? dy[i] : 0.0F;
+  }
+}
+
 std::vector<Spec> relu_infer(const Site& site) {
   check_f32("relu", "x", site.inputs[0]);
   return {site.inputs[0]};
@@ -38,6 +83,25 @@ Kernel relu_grad_cpu(const Site& site) {
   }};
 }
 
+std::vector<Spec> relu_signs_infer(const Site& site) {
+  const SignRows s(site.inputs[0]);
+  return {{Shape{s.rows, s.bytes}, DType::u8}};
+}
+
+Kernel relu_signs_cpu(const Site& site) {
+  return {[s = SignRows(site.inputs[0])](const Args& a) {
+    signs_of(s, a.in<float>(0), a.out<std::uint8_t>());
+  }};
+}
+
+Kernel relu_grad_by_signs_cpu(const Site& site) {
+  return {[s = SignRows(site.inputs[1])](const Args& a) {
+    backward_by_signs(s, a.in<std::uint8_t>(0), a.in<float>(1), a.out<float>());
+  }};
+}
+
+}  // namespace
+
 constexpr OpDef kReluGrad{
     .name = "relu_grad",  // y, dy -> dx
     .infer = same_as_first,
@@ -46,7 +110,20 @@ constexpr OpDef kReluGrad{
     .cpu = relu_grad_cpu,
 };
 
-}  // namespace
+constexpr OpDef kReluSigns{
+    .name = "relu_signs",  // y -> signs
+    .infer = relu_signs_infer,
+    .cuts = row_by_row<1>,
+    .cpu = relu_signs_cpu,
+};
+
+constexpr OpDef kReluGradBySigns{
+    .name = "relu_grad_by_signs",  // signs, dy -> dx
+    .infer = [](const Site& site) -> std::vector<Spec> { return {site.inputs[1]}; },
+    .overwrites = 1,
+    .cuts = row_by_row<2>,
+    .cpu = relu_grad_by_signs_cpu,
+};
 
 constexpr OpDef kRelu{
     .name = "relu",
@@ -63,5 +140,11 @@ constexpr OpDef kRelu{
 Tensor relu(Tensor x) { return x.graph->add(kRelu, {x})[0]; }
 
 Tensor relu_grad(Tensor y, Tensor dy) { return y.graph->add(kReluGrad, {y, dy})[0]; }
+
+Tensor relu_signs(Tensor y) { return y.graph->add(kReluSigns, {y})[0]; }
+
+Tensor relu_grad_by_signs(Tensor signs, Tensor dy) {
+  return dy.graph->add(kReluGradBySigns, {signs, dy})[0];
+}
 
 }  // namespace poolgrad

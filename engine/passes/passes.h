@@ -27,6 +27,10 @@ void fuse_updates(Graph& graph);
 /// stay row-major.
 void layout(Graph& graph, bool propagate);
 
+/// Where the backward pass asks of a ReLU's output only where it is above 0, and not for its
+/// values, those are kept: a bit instead of a float, with the same result.
+void keep_signs(Graph& graph);
+
 /// What the backward pass reads of a cheap op (OpDef::recompute) is made again just before, so that
 /// it need not be kept in between.
 void recompute(Graph& graph);

@@ -99,6 +99,33 @@ TEST_CASE("layout: one channel, or one pixel, needs no bytes moved") {
   CHECK(count(graph, "reorder") == 0);
 }
 
+TEST_CASE("keep_signs: of a ReLU whose values nobody reads again, bits are kept") {
+  Graph graph;
+  const Tensor x = graph.input({{32, 8, 16, 16}}, "x");
+  const Tensor w = graph.parameter({8, 8, 3, 3}, {}, "w");
+  const auto conv = [&](Tensor t) { return conv2d(t, w, {}, {.padding = {1, 1}}); };
+  const Tensor inner = relu(conv(x));      // its values are read for the weight's gradient
+  const Tensor outer = relu(conv(inner));  // only its signs matter
+  const Tensor logits = flatten(global_avg_pool2d(outer));
+  const Tensor loss = softmax_cross_entropy(logits, graph.input({{32}, DType::i64}, "labels"));
+  passes::fuse(graph);
+  const Tensor grad = differentiate(loss, std::vector{w}, graph.input({{}}, "one"))[0];
+  passes::drop_dead(graph, std::vector{grad.id, loss.id});
+  passes::layout(graph, true);
+  Graph kept = graph.copy();
+  kept.keep(kept.handle(outer.id));
+  passes::keep_signs(kept);
+  CHECK(count(kept, "relu_signs") == 0);  // the values are there anyway
+  passes::keep_signs(graph);
+  CHECK(count(graph, "relu_signs") == 1);
+  CHECK(count(graph, "relu_grad") == 1);
+  CHECK(count(graph, "relu_grad_by_signs") == 1);
+  for (const Node& node : graph.nodes) {
+    if (node.op->name == "relu_signs") CHECK(node.inputs[0] == outer.id);
+  }
+  CHECK(check_order(graph) == "");
+}
+
 /// Two convolutions, each with batch norm and ReLU, and the gradient of the first weight.
 struct Normalized {
   Graph graph;

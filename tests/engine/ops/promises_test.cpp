@@ -7,6 +7,7 @@
 
 #include "engine/autograd.h"
 #include "engine/ops.h"
+#include "engine/ops/relu.h"
 #include "engine/passes/passes.h"
 #include "tests/engine/ops/evaluate.h"
 
@@ -47,6 +48,7 @@ struct Step {
     const std::vector<Tensor> wanted = graph.column("parameters");
     (void)differentiate(loss, wanted, one);
     (void)differentiate(total, wanted, one);
+    (void)relu_grad_by_signs(relu_signs(y), duplicate(y));
     (void)reorder(y = reshape(y, {n, 7, 5, 2}), Layout::channels_last);
     (void)reorder(reshape(y, {n, 70, 1, 1}), Layout::channels_last);
 
@@ -168,6 +170,7 @@ TEST_CASE("promises: an op in parts agrees with the whole, in any order of the p
                                       "relabel",
                                       "relu",
                                       "relu_grad",
+                                      "relu_grad_by_signs",
                                       "reorder",
                                       "reshape",
                                       "softmax_cross_entropy",
@@ -194,7 +197,7 @@ TEST_CASE("promises: an op that overwrites an input gives the same bits as one t
   }
   CHECK(tried == std::set<std::string_view>{"add", "batch_norm", "batch_norm_grad", "dropout",
                                             "dropout_grad", "relu", "relu_grad",
-                                            "softmax_cross_entropy_grad"});
+                                            "relu_grad_by_signs", "softmax_cross_entropy_grad"});
 }
 
 }  // namespace

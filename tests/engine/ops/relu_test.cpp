@@ -1,6 +1,7 @@
 // relu against its definition.
 #include "engine/ops/relu.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <doctest/doctest.h>
@@ -45,6 +46,26 @@ TEST_CASE("relu: where y is 0 no gradient passes") {
   CHECK(run[dx].as<float>()[0] == 0.0F);
   CHECK(run[dx].as<float>()[1] == 6.0F);
   CHECK(run[dx].as<float>()[2] == 0.0F);
+}
+
+TEST_CASE("relu: by signs the gradient has the same bits, for any number of values in a row") {
+  for (const Shape& shape : {Shape{1}, Shape{3, 5}, Shape{4, 16}, Shape{2, 3, 5, 7}}) {
+    CAPTURE(to_string(shape));
+    Graph graph;
+    const Tensor y = graph.input({shape}, "y"), dy = graph.input({shape}, "dy");
+    const Tensor signs = relu_signs(y);
+    const Tensor plain = relu_grad(y, dy), by_signs = relu_grad_by_signs(signs, dy);
+    CHECK(signs.shape()[0] == shape[0]);
+    CHECK(signs.shape()[1] == (shape.count() / shape[0] + 7) / 8);
+    std::vector<float> values = testing::spread(shape.count(), 3);
+    values[0] = NAN;
+    Evaluation run(graph);
+    run.set(y, values);
+    run.set(dy, testing::spread(shape.count(), 4));
+    run.run();
+    const auto expected = run[plain].as<float>(), found = run[by_signs].as<float>();
+    CHECK(std::ranges::equal(expected, found));
+  }
 }
 
 TEST_CASE("relu: the error names the dtype and the remedy") {
