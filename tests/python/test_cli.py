@@ -271,7 +271,8 @@ def test_plan_around_fixed_offsets(tmp_path):
     ):
         file.write_text(f"id,lower,upper,size,at\na,0,2,64,64\n{second}\n")
         result = run("plan", "--input", file)
-        assert result.returncode != 0 and what in result.stderr
+        assert result.returncode != 0
+        assert what in result.stderr
 
 
 def test_plan_within_a_capacity(tmp_path):
