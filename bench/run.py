@@ -20,6 +20,7 @@ import peers
 import planning
 import pool
 import pool_vs_naive
+import read_ahead
 import start_up
 import steady
 import step_time
@@ -27,6 +28,7 @@ import step_time
 BENCHES = {
     "pool_vs_naive": pool_vs_naive,
     "pool": pool,
+    "read_ahead": read_ahead,
     "step_time": step_time,
     "budget": budget,
     "export": export,

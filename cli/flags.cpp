@@ -152,6 +152,10 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
   add(command.add_option("--tune", flags.tune,
                          "choose kernels by the times in this table; time and add what it lacks"),
       "FILE");
+  all.push_back(
+      command.add_flag("--read-ahead", flags.read_ahead,
+                       "gather the next batch on a thread of its own during a step, for a "
+                       "second input slot; pays where a core is spare"));
   add(command.add_option("--budget", flags.budget,
                          "stay within this by computing some of the forward pass twice"),
       "BYTES");
@@ -167,7 +171,8 @@ train::TaskSpec task_spec(const PlanFlags& flags, const Shape& sample, std::int6
   return {.model = model_of(flags, sample, classes),
           .sample = sample,
           .batch = flags.batch,
-          .optimizer = optimizer};
+          .optimizer = optimizer,
+          .read_ahead = flags.read_ahead};
 }
 
 Options program_options(const PlanFlags& flags) {

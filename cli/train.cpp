@@ -212,6 +212,7 @@ void add_train(CLI::App& app, int& exit_code) {
       "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
       "  poolgrad train --model unet --epochs 1\n"
       "  poolgrad train --model cnn --epochs 1 --batch 128 --tune here.tune\n"
+      "  poolgrad train --model mlp --threads 1 --read-ahead\n"
       "  poolgrad train --model chain --lr 3e-4\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");
   command->callback([flags, &exit_code] { exit_code = train_command(*flags); });

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "train/batches.h"
+#include "train/read_ahead.h"
 
 namespace poolgrad::train {
 namespace {
@@ -66,20 +67,23 @@ class Loan {
 /// One entry with its feed and results at hand, so that a step touches no heap.
 class Runner {
  public:
-  Runner(Program& program, const Task& task, std::string_view entry, Tensor loss, Tensor correct)
+  /// `data`: where to read ahead, or null.
+  Runner(Program& program, const Task& task, std::string_view entry, Tensor loss, Tensor correct,
+         const Dataset* data = nullptr)
       : program_(program),
         entry_(entry),
         indices_(task.indices),
         loss_(program.view(loss).as<float>().data()),
-        correct_(program.view(correct).as<std::int64_t>().data()) {}
+        correct_(program.view(correct).as<std::int64_t>().data()) {
+    if (data != nullptr) ahead_.emplace(program, task, *data);
+  }
 
   /// Runs the next batch; false at the end of the epoch.
   bool next(Batches& batches, Tally& tally) {
-    const std::span<const std::int32_t> batch = batches.next();
-    if (batch.empty()) return false;
-    const auto rows = static_cast<std::int64_t>(batch.size());
-    const Feed feed = feed_of(batch);
-    program_.run(entry_, {&feed, 1});
+    const std::span<const Feed> feeds = next_feeds(batches);
+    if (feeds.empty()) return false;
+    const std::int64_t rows = feeds[0].values.shape[0];
+    program_.run(entry_, feeds);
     tally.loss += static_cast<double>(*loss_) * static_cast<double>(rows);
     tally.correct += *correct_;
     tally.samples += rows;
@@ -90,13 +94,27 @@ class Runner {
 
   /// Of the next batch.
   Profile profile(Batches& batches, int steps) {
-    const Feed feed = feed_of(batches.next());
-    return poolgrad::profile(program_, entry_, {&feed, 1}, steps);
+    return poolgrad::profile(program_, entry_, next_feeds(batches), steps);
   }
 
  private:
-  [[nodiscard]] Feed feed_of(std::span<const std::int32_t> batch) const {
-    return {indices_, ArrayView::of(batch, {static_cast<std::int64_t>(batch.size())}, DType::i32)};
+  /// What to feed for the next batch; nothing at the end of the epoch. Read ahead: the batch after
+  /// it is on its way then.
+  std::span<const Feed> next_feeds(Batches& batches) {
+    if (!ahead_ || !ahead_->pending()) {
+      const std::span<const std::int32_t> batch = batches.next();
+      if (batch.empty()) return {};
+      if (!ahead_) {
+        const auto rows = static_cast<std::int64_t>(batch.size());
+        feed_ = {indices_, ArrayView::of(batch, {rows}, DType::i32)};
+        return {&feed_, 1};
+      }
+      ahead_->begin(batch);
+    }
+    const std::span<const Feed> feeds = ahead_->take();
+    if (const std::span<const std::int32_t> after = batches.next(); !after.empty())
+      ahead_->begin(after);
+    return feeds;
   }
 
   Program& program_;
@@ -104,6 +122,8 @@ class Runner {
   Tensor indices_;
   const float* loss_;
   const std::int64_t* correct_;
+  Feed feed_{};
+  std::optional<ReadAhead> ahead_;
 };
 
 class Loop {
@@ -117,7 +137,8 @@ class Loop {
         test_data_(program, task.test, data.test),
         train_batches_(data.train.count(), task.indices.shape()[0], options.seed),
         test_batches_(data.test.count(), std::min(task.indices.shape()[0], data.test.count()), 0),
-        train_(program, task, "train", task.training.loss, task.correct),
+        train_(program, task, "train", task.training.loss, task.correct,
+               task.next_samples ? &data.train : nullptr),
         test_(program, task, "evaluate", task.test_loss, task.test_correct) {}
 
   FitResult run() {

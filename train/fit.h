@@ -61,10 +61,11 @@ struct DivergedError : std::runtime_error {
 
 /// Trains `program`, compiled from `task` (made with tables_of(data)), for so many epochs over
 /// data.train, each in an order of its own, and measures it on data.test after each. The data is
-/// lent to the program meanwhile and read where it lies; each step gathers its own batch, and the
-/// last one of an epoch may be short. After the first step nothing of ours allocates. Throws
-/// ArgumentError for epochs below 1, a task without tables, a batch larger than the data and bad
-/// labels, ShapeError for data of another shape than the tables, DivergedError.
+/// lent to the program meanwhile and read where it lies; each step gathers its own batch, or with
+/// TaskSpec::read_ahead a thread gathers the next one meanwhile, and the last one of an epoch may
+/// be short. After the first step nothing of ours allocates. Throws ArgumentError for epochs below
+/// 1, a task without tables, a batch larger than the data and bad labels, ShapeError for data of
+/// another shape than the tables, DivergedError.
 FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options = {},
               const FitCallbacks& callbacks = {});
 

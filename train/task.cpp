@@ -47,12 +47,18 @@ Lent lent(Graph& graph, const Columns& columns, const Shape& sample, const std::
 /// A batch as the model and the loss take it: pixels from 0 to 1, labels as i64.
 using Batch = std::pair<Tensor, Tensor>;  // samples, labels
 Batch gathered(const Lent& from, Tensor indices) {
-  const bool bytes = from.samples.spec().dtype == DType::u8;
-  return {gather(from.samples, indices, {DType::f32, bytes ? 255.0F : 1.0F}),
+  return {gather(from.samples, indices, as_pixels(from.samples.spec().dtype)),
           gather(from.labels, indices, {DType::i64})};
 }
 
+Batch slots(Graph& graph, const TaskSpec& spec, const std::string& suffix = {}) {
+  return {graph.input({many(spec.batch, spec.sample)}, "samples" + suffix),
+          graph.input({{spec.batch}, DType::i64}, "labels" + suffix)};
+}
+
 }  // namespace
+
+Gather as_pixels(DType from) { return {DType::f32, from == DType::u8 ? 255.0F : 1.0F}; }
 
 Tables tables_of(const Split& data) {
   const auto columns = [](const Dataset& part) -> Columns {
@@ -66,18 +72,17 @@ Task make_task(const TaskSpec& spec) {
     throw ArgumentError(text("task: batch ", spec.batch, " is below 1; take at least one sample"));
   Task task{.graph = std::make_shared<Graph>(), .entries = {}};
   Graph& graph = *task.graph;
-  Batch test;
+  Batch batch, test;
+  if (spec.read_ahead || !spec.tables) batch = test = slots(graph, spec);
+  if (spec.read_ahead) std::tie(task.next_samples, task.next_labels) = slots(graph, spec, ".next");
   if (spec.tables) {
     task.indices = graph.input({{spec.batch}, DType::i32}, "indices");
     task.train = lent(graph, spec.tables->train, spec.sample, "train");
     task.test = lent(graph, spec.tables->test, spec.sample, "test");
-    std::tie(task.samples, task.labels) = gathered(task.train, task.indices);
+    if (!spec.read_ahead) batch = gathered(task.train, task.indices);
     test = gathered(task.test, task.indices);
-  } else {
-    task.samples = graph.input({many(spec.batch, spec.sample)}, "samples");
-    task.labels = graph.input({{spec.batch}, DType::i64}, "labels");
-    test = {task.samples, task.labels};
   }
+  std::tie(task.samples, task.labels) = batch;
 
   const Tensor learning = logits_of(spec.model, graph, task.samples, /*training=*/true);
   const Tensor loss = softmax_cross_entropy(learning, task.labels);

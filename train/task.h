@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "engine/ops.h"
 #include "train/dataset.h"
 #include "train/minimize.h"
 
@@ -26,6 +27,9 @@ struct Tables {
 };
 [[nodiscard]] Tables tables_of(const Split& data);
 
+/// How samples of that type become what models take: bytes become 0 to 1.
+[[nodiscard]] Gather as_pixels(DType from);
+
 struct TaskSpec {
   Model model;
   Shape sample;  // of one sample: [channels, height, width] or [features]
@@ -35,6 +39,10 @@ struct TaskSpec {
   /// Absent: each step is fed its batch. Else it gathers the batch itself, by row numbers, from
   /// tables that are lent to the program: what fit() needs.
   std::optional<Tables> tables{};
+  /// "train" is fed its batch, and there is a second slot, so that the next one can be gathered on
+  /// a thread of its own while a step runs: fit() does so. The bits are the same. Pays where a core
+  /// is spare.
+  bool read_ahead = false;
 };
 
 /// Lent tables: the columns of a data set where they lie.
@@ -47,10 +55,11 @@ struct Lent {
 struct Task {
   std::shared_ptr<Graph> graph;
   std::vector<EntryPoint> entries;
-  Tensor samples{};      // [batch, ...] f32: a slot, or with tables what "train" gathers
-  Tensor labels{};       // [batch] i64, likewise
-  Tensor indices{};      // with tables: slot [batch] i32, rows of the data set
-  Lent train{}, test{};  // with tables
+  Tensor samples{};  // [batch, ...] f32: a slot, or with tables what "train" gathers
+  Tensor labels{};   // [batch] i64, likewise
+  Tensor next_samples{}, next_labels{};  // to read ahead: the second slots, which no entry reads
+  Tensor indices{};                      // with tables: slot [batch] i32, rows of the data set
+  Lent train{}, test{};                  // with tables
   Training training{};
   Tensor correct{};  // [] i64: how many of the rows that count were right, before the update
   Tensor test_loss{}, test_correct{};  // of "evaluate"

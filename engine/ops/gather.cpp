@@ -1,6 +1,9 @@
 // gather: rows of a table by their numbers, converted on the way: how a batch comes out of a data
 // set. No gradient.
+#include "engine/ops/gather.h"
+
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "engine/backend/loops.h"
@@ -134,6 +137,23 @@ constexpr OpDef kGather{
 };
 
 }  // namespace
+
+GatherKernel::GatherKernel(const Spec& table, const Spec& to, const Gather& how) {
+  const Attributes attributes = Settings{0, how};
+  const std::array inputs{table, Spec{{to.shape[0]}, DType::i32}, Spec{{}, DType::i32}};
+  const std::vector<Spec> made = kGather.infer({inputs, {}, attributes});
+  if (made[0].shape != to.shape || made[0].dtype != to.dtype)
+    throw ShapeError(text("gather: table ", table.shape, " makes ", made[0].shape, " of ",
+                          made[0].dtype, " but the slot is ", to.shape, " of ", to.dtype));
+  kernel_ = gather_cpu({inputs, made, attributes});
+}
+
+void GatherKernel::operator()(const void* table, std::span<const std::int32_t> indices,
+                              void* to) const {
+  auto rows = static_cast<std::int32_t>(indices.size());
+  void* const inputs[]{const_cast<void*>(table), const_cast<std::int32_t*>(indices.data()), &rows};
+  kernel_.run({.inputs = inputs, .outputs = &to});
+}
 
 Tensor gather(Tensor table, Tensor indices, const Gather& how) {
   return table.graph->add(kGather, {table, indices, table.graph->rows()}, Settings{0, how})[0];

@@ -135,6 +135,60 @@ TEST_CASE("fit: batches that a step gathers give the bits of batches that it is 
   }
 }
 
+TEST_CASE("fit: batches read ahead give the same bits, short last ones included") {
+  const Problem problem;
+  for (const int threads : {1, 2}) {
+    for (const std::int64_t batch : {16, 50, 64, 100}) {  // the last of 100 samples: 4, 50, 36, 100
+      CAPTURE(threads);
+      CAPTURE(batch);
+      std::vector<float> results[2];
+      std::vector<double> losses[2];
+      for (const bool ahead : {false, true}) {
+        TaskSpec what = spec(batch);
+        what.read_ahead = ahead;
+        const Task task = make_task(what);
+        Program program = compile(*task.graph, task.entries, {.threads = threads});
+        const FitResult result = fit(task, program, problem.data, {.epochs = 4, .seed = 5});
+        for (const EpochReport& epoch : result.epochs) {
+          losses[ahead].push_back(epoch.train_loss);
+          losses[ahead].push_back(epoch.test_loss);
+        }
+        results[ahead] = weights(program);
+        if (threads == 1) CHECK(result.measured_peak_bytes == result.predicted_peak_bytes);
+        CHECK(result.allocations.ours == 0);
+      }
+      CHECK(results[0] == results[1]);
+      CHECK(losses[0] == losses[1]);
+    }
+  }
+}
+
+TEST_CASE("fit: what reading ahead takes is in the plan") {
+  const auto bytes = [](bool ahead) {
+    TaskSpec what = spec(16);
+    what.read_ahead = ahead;
+    const Task task = make_task(what);
+    const Blueprint blueprint = draft(*task.graph, task.entries);
+    return blueprint.persistent_bytes;
+  };
+  CHECK(bytes(true) - bytes(false) == 2 * (16 * 4 * sizeof(float) + 16 * sizeof(std::int64_t)));
+}
+
+TEST_CASE("fit: reading ahead, it can be stopped and go on") {
+  Problem problem;
+  TaskSpec what = spec(16);
+  what.read_ahead = true;
+  const Task task = make_task(what);
+  Program program = compile(*task.graph, task.entries);
+  int steps = 0;
+  FitResult result = fit(task, program, problem.data, {.epochs = 3},
+                         {.should_stop = [&] { return ++steps == 3; }});
+  CHECK(result.interrupted);  // with a batch on its way
+  CHECK(result.steps == 3);
+  result = fit(task, program, problem.data, {.epochs = 1, .profile_steps = 2});
+  CHECK(result.profile.has_value());
+}
+
 TEST_CASE("fit: the data is lent for as long as it trains") {
   const Problem problem;
   const Task task = make_task(spec());
