@@ -102,10 +102,6 @@ std::size_t LiveBlocks::place_of(const void* data) const {
   return place;
 }
 
-Block* LiveBlocks::find(const void* data) const {
-  return table_.empty() ? nullptr : table_[place_of(data)];
-}
-
 Block* LiveBlocks::remove(const void* data) {
   if (table_.empty()) return nullptr;
   const std::size_t mask = table_.size() - 1;

@@ -98,9 +98,7 @@ class LiveBlocks {
   /// After this, one insert() needs no memory. Throws std::bad_alloc.
   void reserve_one();
   void insert(Block* block);
-  /// The block that begins at `data`; null when there is none.
-  [[nodiscard]] Block* find(const void* data) const;
-  /// Takes it out; null when there is none.
+  /// Takes out the block that begins at `data`; null when there is none.
   Block* remove(const void* data);
 
   [[nodiscard]] std::size_t count() const { return count_; }

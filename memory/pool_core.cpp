@@ -76,10 +76,10 @@ void PoolCore::deallocate(Stream stream, void* data, std::size_t bytes) {
   const bool looked_for = bytes == 0 || worth_a_lane(aligned(bytes, kGranule));
   if (stream.is_caller() && looked_for && lanes_.give_back(data)) return;
   const Guard guard(*this, stream);
-  Block* block = live_.find(data);
   Pending* const owner = stream.is_caller() ? nullptr : &pending_of(stream);
   const std::uint64_t number = owner != nullptr ? owner->mark() : 0;  // may throw: nothing is done
-  block != nullptr ? live_.remove(data) : block = lanes_.withdraw(data);
+  Block* block = live_.remove(data);
+  if (block == nullptr) block = lanes_.withdraw(data);
   if (block == nullptr) {
     throw std::invalid_argument(
         "pool: an address was given back that is not live here; it was freed twice or belongs "

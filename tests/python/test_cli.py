@@ -189,6 +189,7 @@ def test_small_data_is_learnt(data):
         ["--hidden", "64,32", "--optimizer", "sgd", "--momentum", "0.9"],
         ["--model", "cnn", "--threads", "2", "--chunks", "4"],
         ["--memory", "direct"],
+        ["--read-ahead"],
     ],
 )
 def test_plan_is_the_plan_that_train_prints(data, flags):
@@ -394,6 +395,22 @@ def test_saved_weights_have_torchs_names_and_are_the_same_in_every_memory_mode(d
     }
     assert all(np.isfinite(array).all() for array in weights.values())
     assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_batches_read_ahead_give_the_same_weights_for_a_second_slot(data, tmp_path, model):
+    saved, planned = [], []
+    for flags in [(), ("--read-ahead",)]:
+        file = tmp_path / f"{len(flags)}.safetensors"
+        options = ("--model", model, "--epochs", "1", "--batch", "64", "--data", data, *flags)
+        events = lines("train", *options, "--save", file, "--json")
+        done = events[-1]
+        assert done["predicted_peak_bytes"] == done["measured_peak_bytes"]
+        assert done["allocations_in_loop"] in (0, None)
+        saved.append(file.read_bytes())
+        planned.append(events[0]["persistent_bytes"])
+    assert saved[0] == saved[1]
+    assert planned[1] - planned[0] == 2 * (64 * 784 * 4 + 64 * 8)
 
 
 def test_a_seed_decides_the_weights(data, tmp_path):
