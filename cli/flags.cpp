@@ -105,6 +105,19 @@ Memory memory_of(const PlanFlags& flags) {
   refuse("--memory", flags.memory, "planned, pooled or direct");
 }
 
+Device device_of(const PlanFlags& flags) {
+  if (flags.device == "cpu") return {};
+  if (flags.device == "cuda") return Device::cuda();
+  constexpr std::string_view kPrefix = "cuda:";
+  if (!flags.device.starts_with(kPrefix)) refuse("--device", flags.device, "cpu, cuda or cuda:N");
+  int index = 0;
+  const char* end = flags.device.data() + flags.device.size();
+  const auto [read, error] = std::from_chars(flags.device.data() + kPrefix.size(), end, index);
+  if (error != std::errc() || read != end || index < 0)
+    refuse("--device", flags.device, "cpu, cuda or cuda:N");
+  return Device::cuda(index);
+}
+
 }  // namespace
 
 std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
@@ -147,6 +160,8 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
                       "planned (one arena), pooled, or direct (malloc for each tensor)")
           ->capture_default_str(),
       "MODE");
+  add(command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str(),
+      "NAME");
   all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
                                  "convolve by plain sums, which are slower and round less"));
   add(command.add_option("--tune", flags.tune,
@@ -172,11 +187,16 @@ train::TaskSpec task_spec(const PlanFlags& flags, const Shape& sample, std::int6
           .sample = sample,
           .batch = flags.batch,
           .optimizer = optimizer,
+          // One launch for all parameters.
+          .minimize = {.updates = device_of(flags).kind == Device::Kind::cuda
+                                      ? train::Updates::whole_column
+                                      : train::Updates::at_gradient},
           .read_ahead = flags.read_ahead};
 }
 
 Options program_options(const PlanFlags& flags) {
   Options options;
+  options.device = device_of(flags);
   options.threads = flags.threads.value_or(usable_cores());
   options.chunks = chunks_of(flags);
   options.memory = memory_of(flags);

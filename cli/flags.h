@@ -25,6 +25,7 @@ struct PlanFlags {
   std::optional<int> threads;
   std::string chunks = "auto";
   std::string memory = "planned";
+  std::string device = "cpu";
   std::string memory_limit, budget, tune;
 };
 

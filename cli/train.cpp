@@ -34,7 +34,7 @@ void save(const std::string& path, train::Task& task, const Program& program) {
   std::vector<interop::NamedArray> arrays;
   for (const char* column : {"parameters", "statistics"}) {
     for (const Tensor& tensor : task.graph->column(column))
-      arrays.push_back({task.graph->name(tensor.id), program.view(tensor)});
+      arrays.push_back({task.graph->name(tensor.id), program.read(tensor)});
   }
   interop::write_safetensors(path, arrays, {{"format", "pt"}});
 }
@@ -146,8 +146,10 @@ int train_command(const TrainFlags& flags) {
   train::TaskSpec spec = task_spec(flags.plan, data.train.sample_shape(), data.train.classes);
   spec.tables = train::tables_of(data);
   Options options = program_options(flags.plan);
-  options.guard_bytes = kGuardBytes;
-  if (options.memory_limit_bytes == 0) options.memory_limit_bytes = memory::available_bytes();
+  const bool on_cpu = options.device.kind == Device::Kind::cpu;
+  if (on_cpu) options.guard_bytes = kGuardBytes;
+  if (on_cpu && options.memory_limit_bytes == 0)
+    options.memory_limit_bytes = memory::available_bytes();
 
   train::Task task = train::make_task(spec);
   Blueprint blueprint = train::draft_task(spec, task, options);

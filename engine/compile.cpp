@@ -8,6 +8,8 @@
 
 #include "engine/backend/one_thread.h"
 #include "engine/cost.h"
+#include "engine/cuda/launcher.h"
+#include "engine/launcher.h"
 #include "engine/passes/passes.h"
 #include "engine/passes/recompute_runs.h"
 #include "engine/program.h"
@@ -76,14 +78,11 @@ class Kernels {
 
  private:
   [[nodiscard]] Kernel make(const OpDef& op, const Site& site) const {
-    const bool on_cpu = site.device.kind == Device::Kind::cpu;
-    if (on_cpu && options_.tuning && op.candidates != nullptr)
+    if (options_.launcher != nullptr) return options_.launcher->prepare(op, site);
+    if (options_.tuning && op.candidates != nullptr)
       return tuned(op, site, *options_.tuning, options_.measure);
-    const auto make = on_cpu ? op.cpu : op.cuda;
-    if (make != nullptr) return make(site);
-    throw DeviceError(text("program: op '", op.name, "' has no ", on_cpu ? "CPU" : "CUDA",
-                           " kernel in this build",
-                           on_cpu ? "" : "; configure with -DPOOLGRAD_CUDA=ON or use Device::cpu"));
+    if (op.cpu != nullptr) return op.cpu(site);
+    throw DeviceError(text("program: op '", op.name, "' has no CPU kernel in this build"));
   }
 
   struct Made {
@@ -287,6 +286,29 @@ void place_columns(Blueprint& blueprint) {
   }
 }
 
+/// Behind all columns, so that a feed can cross to one slot while a step reads the other.
+void place_second_slots(Blueprint& blueprint) {
+  blueprint.second_offset.assign(blueprint.offset.size(), -1);
+  for (int id = 0; id < blueprint.tensors.size(); ++id) {
+    if (blueprint.tensors.column[row(id)] != "inputs") continue;
+    blueprint.second_offset[row(id)] = static_cast<std::ptrdiff_t>(blueprint.persistent_bytes);
+    blueprint.persistent_bytes += memory::aligned(blueprint.tensors.spec[row(id)].bytes());
+  }
+}
+
+/// What a device settles. It shares no work among members: a kernel fills all of it.
+Options settled(Options options) {
+  if (options.launcher == nullptr && options.share != nullptr)
+    options.launcher = options.share->blueprint().options.launcher;
+  if (options.launcher == nullptr && options.device.kind == Device::Kind::cuda)
+    options.launcher = cuda::launcher(options.device);
+  if (options.launcher == nullptr) return options;
+  options.device.stream = options.launcher->work();
+  options.threads = options.chunks = 1;
+  options.use_team = options.fuse_updates = options.features = options.winograd = false;
+  return options;
+}
+
 void check_options(const Graph& graph, const std::vector<EntryPoint>& entries,
                    const Options& options) {
   constexpr int kMaxThreads = 256;
@@ -368,15 +390,16 @@ const Entry& Blueprint::entry(std::string_view name) const {
   throw ArgumentError(text("program: no entry '", name, "'; there are ", known));
 }
 
-Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries,
-                const Options& options) {
-  check_options(graph, entries, options);
+Blueprint draft(const Graph& graph, const std::vector<EntryPoint>& entries, const Options& wanted) {
+  check_options(graph, entries, wanted);
+  const Options options = settled(wanted);
   Graph kept = graph.copy();
   for (const EntryPoint& entry : entries) {
     for (const Tensor& root : entry.roots) kept.keep(kept.handle(root.id));
   }
   Blueprint blueprint{.options = options, .tensors = kept.tensors, .rows_id = kept.rows_id()};
   place_columns(blueprint);
+  if (options.launcher != nullptr) place_second_slots(blueprint);
   passes::copy_kept_views(kept);
   const std::size_t budget = options.budget_bytes;
   const std::size_t most = budget == 0 ? static_cast<std::size_t>(-1)

@@ -28,9 +28,13 @@ enum class Memory : std::uint8_t { planned, pooled, direct };
 
 class Program;
 class Tuning;
+class Launcher;
 
 struct Options {
+  /// A device with memory of its own settles some of the rest: one member, whole batches, updates
+  /// by nodes of their own.
   Device device{};
+  std::shared_ptr<Launcher> launcher{};  // of such a device; empty: made by draft()
   Memory memory = Memory::planned;
   memory::Resource* resource =
       nullptr;      // nullptr: the heap. Must outlive the program and its exports
@@ -110,6 +114,8 @@ struct Blueprint {
   TensorTable tensors{};  // the caller's; roots are kept
   std::vector<std::ptrdiff_t>
       offset{};  // of persistent tensors in the arena; -1: planned, shared or lent
+  std::vector<std::ptrdiff_t>
+      second_offset{};  // of inputs' second slots (device_run.h); -1 elsewhere, empty on the CPU
   std::vector<Entry> entries{};
   int rows_id = -1;
   std::size_t persistent_bytes = 0;

@@ -17,6 +17,10 @@
 
 namespace poolgrad {
 
+namespace cuda {
+struct Context;  // engine/cuda/context.h
+}
+
 /// An op's own settings (stride, padding, ...): any small plain struct, kept in the node by value.
 /// as<T>() asserts that T is what was put in: each T has its own equal<T>.
 class Attributes {
@@ -54,7 +58,11 @@ class Attributes {
 struct Device {
   enum class Kind : std::uint8_t { cpu, cuda } kind = Kind::cpu;
   int index = 0;
-  memory::Stream stream{};
+  bool tensor_float = false;  // products on a GPU may round their operands to TF32
+  memory::Stream stream{};    // where kernels put their work; the default: they do it themselves
+
+  /// The GPU of that number, as CUDA counts them. Whether there is one is seen by draft().
+  [[nodiscard]] static Device cuda(int index = 0) { return {.kind = Kind::cuda, .index = index}; }
 };
 
 /// An op at one place of a graph: what infer(), view(), cuts() and cpu() are told.
@@ -63,7 +71,8 @@ struct Site {
   std::span<const Spec> outputs;  // empty while infer() runs
   const Attributes& attributes;
   Device device{};
-  bool winograd = true;  // where convolutions may go by tiles
+  bool winograd = true;                    // where convolutions may go by tiles
+  const cuda::Context* context = nullptr;  // of a CUDA device
 };
 
 /// Rows [begin, end) of axis 0.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/device_run.h"
 #include "engine/random.h"
 #include "engine/runner.h"
 #include "memory/pool.h"
@@ -103,13 +104,15 @@ struct Program::State {
   std::vector<int> lent;                 // slots whose values lie with the caller, for one run
   std::vector<std::vector<int>> tables;  // per entry: Graph::lent() tables that it reads
   std::atomic_flag running;
+  std::unique_ptr<DeviceRun> device;  // where the arena is not the host's
 
   void take_arena(const Blueprint& blueprint) {
     const Options& options = blueprint.options;
     const bool planned = options.memory == Memory::planned;
     resource = options.resource;
     if (resource == nullptr) {
-      heap = std::make_shared<memory::HostResource>();
+      heap =
+          options.launcher ? options.launcher->memory() : std::make_shared<memory::HostResource>();
       resource = heap.get();
     }
     const std::size_t bytes = blueprint.persistent_bytes + (planned ? blueprint.scratch_bytes : 0);
@@ -119,14 +122,25 @@ struct Program::State {
     } catch (const std::bad_alloc& error) {
       throw MemoryError(text("program: no arena of ", bytes, " bytes: ", error.what()));
     }
-    std::memset(arena->at(0), 0, arena->bytes());
+    check_place(options);
+    if (!options.launcher) std::memset(arena->at(0), 0, arena->bytes());
     if (options.memory == Memory::pooled) pool = std::make_unique<memory::Pool>(*resource);
     memory::Resource* source = pool ? pool.get() : resource;
     runner = std::make_unique<Runner>(planned ? nullptr : source, options.device.stream);
   }
 
+  void check_place(const Options& options) const {
+    const bool on_device = arena->place().space == memory::Space::cuda;
+    if (on_device == (options.launcher != nullptr)) return;
+    throw ArgumentError(text("program: the resource gives ", on_device ? "device" : "host",
+                             " memory but the program runs on the ", on_device ? "CPU" : "device",
+                             "; name another resource or none"));
+  }
+
   void place_persistent(const Blueprint& blueprint) {
     const TensorTable& tensors = blueprint.tensors;
+    std::vector<std::byte> image;  // of the columns, on their way to a device
+    if (blueprint.options.launcher) image.resize(blueprint.persistent_bytes);
     std::int64_t rows = 0;
     for (int id = 0; id < tensors.size(); ++id) {
       const Spec& spec = tensors.spec[row(id)];
@@ -134,15 +148,35 @@ struct Program::State {
       if (blueprint.offset[row(id)] >= 0) {
         views.back().data = arena->at(static_cast<std::size_t>(blueprint.offset[row(id)]));
         views.back().owner = arena;
-        fill(views.back(), tensors.init[row(id)]);
+        ArrayView target = views.back();
+        if (!image.empty()) target.data = image.data() + blueprint.offset[row(id)];
+        fill(target, tensors.init[row(id)]);
       } else if (tensors.persistent(id) && !tensors.lent(id)) {
         views.back() =
             blueprint.options.share->find(tensors.column[row(id)], tensors.name[row(id)]);
       }
       if (batched_input(tensors, id)) rows = std::max(rows, spec.shape[0]);
     }
+    if (!image.empty()) return send(blueprint, image, rows);
     set_rows(blueprint, rows);   // until a feed says otherwise, all of them
     lent.reserve(views.size());  // run() allocates nothing
+  }
+
+  /// The columns, and zeros behind them.
+  void send(const Blueprint& blueprint, std::span<std::byte> image, std::int64_t rows) {
+    Launcher& launcher = *blueprint.options.launcher;
+    const auto count = static_cast<std::int32_t>(rows);
+    if (blueprint.rows_id >= 0) {
+      const std::ptrdiff_t first = blueprint.offset[row(blueprint.rows_id)],
+                           second = blueprint.second_offset[row(blueprint.rows_id)];
+      for (const std::ptrdiff_t at : {first, second})
+        std::memcpy(image.data() + at, &count, sizeof count);
+    }
+    const std::size_t rest = arena->bytes() - image.size();
+    launcher.copy(arena->at(0), image.data(), image.size(), launcher.work());
+    if (rest > 0) launcher.fill(arena->at(image.size()), std::byte{0}, rest, launcher.work());
+    launcher.work().synchronize();
+    device = std::make_unique<DeviceRun>(blueprint.options.launcher, blueprint, views, *arena);
   }
 
   void set_rows(const Blueprint& blueprint, std::int64_t rows) {
@@ -151,7 +185,7 @@ struct Program::State {
           static_cast<std::int32_t>(rows);
   }
 
-  /// Binds all that has bytes from now on.
+  /// Binds all that has bytes from now on. A device's steps are bound by DeviceRun.
   void bind(const Entry& entry, const Blueprint& blueprint) {
     bindings.emplace_back(entry, blueprint.options.threads);
     tables.emplace_back();
@@ -201,13 +235,24 @@ struct Program::State {
   }
 
   void lend(int id, const ArrayView& values) {
+    if (device && views[row(id)].data != nullptr) device->synchronize();  // steps may read it yet
     views[row(id)] = values;
+    if (device) device->lend(id, values.data);
     for (Bindings& b : bindings) {
       const int s = b.entry->storages.of[row(id)];
       auto* first = static_cast<std::byte*>(values.data);
       b.home[row(s)] = first == nullptr ? nullptr : first - b.entry->storages.begin[row(id)];
       b.bind(s, b.home[row(s)]);
     }
+  }
+
+  [[nodiscard]] std::optional<std::size_t> highest_changed(std::size_t from) const {
+    if (!device) return arena->highest_changed(from);
+    std::vector<std::byte> copy(arena->bytes() - from);
+    device->read(arena->at(from), copy.data(), copy.size());
+    while (!copy.empty() && copy.back() == memory::Arena::kFillPattern) copy.pop_back();
+    if (copy.empty()) return {};
+    return from + copy.size() - 1;
   }
 
   void check_loans(std::size_t entry, const Blueprint& blueprint) const {
@@ -250,6 +295,7 @@ void Program::run(std::string_view name, std::span<const Feed> feeds, const Obse
   const auto entry = static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
   const std::int64_t rows = check_feeds(blueprint_.tensors, feeds);
   state_->check_loans(entry, blueprint_);
+  if (state_->device) return state_->device->run(entry, feeds, rows, *state_->runner, observer);
   state_->take_back();
   for (const Feed& feed : feeds) state_->feed(feed);
   if (rows >= 0) state_->set_rows(blueprint_, rows);
@@ -270,7 +316,51 @@ void Program::write(Tensor tensor, const ArrayView& values) {
   if (values.shape != to.shape)
     throw ShapeError(text("write: ", values.shape, " does not fit '",
                           blueprint_.tensors.name[row(tensor.id)], "' ", to.shape));
-  copy(values, to);
+  if (!state_->device) return copy(values, to);
+  std::vector<std::byte> dense(to.bytes());
+  copy(values, {dense.data(), to.shape, Spec{to.shape}.strides(), to.dtype, {}, {}});
+  state_->device->write(tensor.id, to.data, dense.data());
+}
+
+ArrayView Program::read(Tensor tensor) const {
+  ArrayView values = view(tensor);
+  if (!state_->device) return values;
+  values.place = {};
+  if (const void* answer = state_->device->answer(tensor.id)) {
+    values.data = const_cast<void*>(answer);
+    values.owner = nullptr;
+    return values;
+  }
+  const auto bytes = std::make_shared<std::vector<std::byte>>(values.bytes());
+  state_->device->read(values.data, bytes->data(), bytes->size());
+  values.data = bytes->data();
+  values.owner = bytes;
+  return values;
+}
+
+ArrayView Program::to_device(const ArrayView& values) const {
+  const memory::Place place = state_->arena->place();
+  if (values.place == place || !state_->device) return values;
+  const std::shared_ptr<memory::Resource> resource = blueprint_.options.launcher->memory();
+  std::shared_ptr<memory::Arena> block;
+  try {
+    block = std::make_shared<memory::Arena>(resource, values.bytes());
+  } catch (const std::bad_alloc& error) {
+    throw MemoryError(text("to_device: no ", values.bytes(), " bytes for values ", values.shape,
+                           ": ", error.what()));
+  }
+  std::vector<std::byte> dense(values.bytes());
+  ArrayView result{dense.data(), values.shape, Spec{values.shape}.strides(), values.dtype, {}, {}};
+  copy(values, result);
+  state_->device->send(block->at(0), dense.data(), dense.size());
+  result.data = block->at(0);
+  result.place = place;
+  result.owner = block;
+  return result;
+}
+
+void Program::synchronize() const {
+  if (state_->device) state_->device->synchronize();
 }
 
 ArrayView Program::view(Tensor tensor) const {
@@ -314,14 +404,16 @@ ArrayView Program::column(std::string_view name, DType dtype) const {
 
 void Program::watch_peak() {
   state_->runner->reset_peak();
-  if (blueprint_.options.memory == Memory::planned)
-    state_->arena->fill(blueprint_.persistent_bytes);
+  if (blueprint_.options.memory != Memory::planned) return;
+  if (!state_->device) return state_->arena->fill(blueprint_.persistent_bytes);
+  state_->device->fill(state_->arena->at(blueprint_.persistent_bytes), blueprint_.scratch_bytes,
+                       memory::Arena::kFillPattern);
 }
 
 std::size_t Program::measured_peak_bytes() const {
   const std::size_t base = blueprint_.persistent_bytes;
   if (blueprint_.options.memory != Memory::planned) return base + state_->runner->peak_bytes();
-  const std::optional<std::size_t> highest = state_->arena->highest_changed(base);
+  const std::optional<std::size_t> highest = state_->highest_changed(base);
   if (!highest) return base;
   std::size_t end = *highest + 1;
   for (const Entry& entry : blueprint_.entries) {

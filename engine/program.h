@@ -10,7 +10,7 @@ namespace poolgrad {
 /// What one run is fed. The first axis may be shorter than the slot's: then only so many rows
 /// count. On the CPU, dense row-major values of the slot's dtype on 64 bytes, with all rows, are
 /// used where they lie during the run; others are copied into the slot, and converted where dtypes
-/// differ. A slot that is not fed holds what was last copied into it.
+/// differ. A slot that is not fed holds what was last copied into it. On a device all are copied.
 struct Feed {
   Tensor slot;
   ArrayView values;
@@ -49,6 +49,17 @@ class Program {
   /// How often a member of this team waited longer than it spins, which costs a system call or two.
   /// All else in a run is done without any, once planned.
   [[nodiscard]] std::size_t sleeps() const;
+
+  /// The values of a persistent or kept tensor in host memory: on the CPU view(), on a device as
+  /// the steps so far have left them, which it waits for. Those of a small kept tensor, as losses
+  /// are, are there already and change with the next run but one; others are copied into the view's
+  /// own.
+  [[nodiscard]] ArrayView read(Tensor tensor) const;
+  /// `values` in the program's memory, so that they can be lent: themselves if they lie there, else
+  /// a copy that lives as long as the view. Throws MemoryError.
+  [[nodiscard]] ArrayView to_device(const ArrayView& values) const;
+  /// Waits for a device's work, which run() does not, and throws what its kernels found wrong.
+  void synchronize() const;
 
   /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError.
   void write(Tensor tensor, const ArrayView& values);

@@ -1,29 +1,18 @@
 // Philox, as Random123 has it.
 #include "engine/random.h"
 
-#include <Random123/philox.h>
-
 #include "engine/backend/loops.h"
+#include "engine/random_bits.h"
 
 namespace poolgrad {
 namespace {
-
-using Philox = r123::Philox4x32;
-
-[[gnu::always_inline]] inline Philox::ctr_type bits(std::uint64_t seed, std::uint64_t stream,
-                                                    std::uint64_t index) {
-  const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
-  const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32U); };
-  return Philox{}({{low(index), high(index), low(stream), high(stream)}},
-                  {{low(seed), high(seed)}});
-}
 
 constexpr std::uint64_t kLanes = kDrawn / 4;  // counters at once
 
 POOLGRAD_CLONES
 void fill(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t* numbers) {
   for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
-    const Philox::ctr_type four = bits(seed, stream, index + lane);
+    const Philox::ctr_type four = random_bits(seed, stream, index + lane);
     for (std::uint64_t i = 0; i < 4; ++i) numbers[i * kLanes + lane] = four[i];
   }
 }
@@ -31,7 +20,7 @@ void fill(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::ui
 }  // namespace
 
 std::array<std::uint32_t, 4> draw(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  const Philox::ctr_type four = bits(seed, stream, index);
+  const Philox::ctr_type four = random_bits(seed, stream, index);
   return {four[0], four[1], four[2], four[3]};
 }
 

@@ -42,8 +42,8 @@ class Loan {
  public:
   Loan(Program& program, const Lent& tables, const Dataset& data)
       : program_(program), tables_(tables) {
-    program.lend(tables.samples, shaped(data.samples, tables.samples.shape()));
-    program.lend(tables.labels, data.labels);
+    program.lend(tables.samples, shaped(program.to_device(data.samples), tables.samples.shape()));
+    program.lend(tables.labels, program.to_device(data.labels));
   }
   Loan(const Loan&) = delete;
   Loan& operator=(const Loan&) = delete;
@@ -73,8 +73,8 @@ class Runner {
       : program_(program),
         entry_(entry),
         indices_(task.indices),
-        loss_(program.view(loss).as<float>().data()),
-        correct_(program.view(correct).as<std::int64_t>().data()) {
+        loss_tensor_(loss),
+        correct_tensor_(correct) {
     if (data != nullptr) ahead_.emplace(program, task, *data);
   }
 
@@ -84,13 +84,14 @@ class Runner {
     if (feeds.empty()) return false;
     const std::int64_t rows = feeds[0].values.shape[0];
     program_.run(entry_, feeds);
-    tally.loss += static_cast<double>(*loss_) * static_cast<double>(rows);
-    tally.correct += *correct_;
+    loss_ = program_.read(loss_tensor_).as<float>()[0];
+    tally.loss += static_cast<double>(loss_) * static_cast<double>(rows);
+    tally.correct += program_.read(correct_tensor_).as<std::int64_t>()[0];
     tally.samples += rows;
     return true;
   }
 
-  [[nodiscard]] float loss() const { return *loss_; }
+  [[nodiscard]] float loss() const { return loss_; }
 
   /// Of the next batch.
   Profile profile(Batches& batches, int steps) {
@@ -120,8 +121,8 @@ class Runner {
   Program& program_;
   std::string_view entry_;
   Tensor indices_;
-  const float* loss_;
-  const std::int64_t* correct_;
+  Tensor loss_tensor_, correct_tensor_;
+  float loss_ = 0.0F;  // of the last step
   Feed feed_{};
   std::optional<ReadAhead> ahead_;
 };
@@ -234,12 +235,16 @@ class Loop {
   std::int64_t images_ = 0;
 };
 
-void check_fits(const Task& task, const Split& data, const FitOptions& options) {
+void check_fits(const Task& task, const Program& program, const Split& data,
+                const FitOptions& options) {
   if (options.epochs < 1)
     throw ArgumentError(text("fit: ", options.epochs, " epochs; take at least one"));
   if (!task.indices)
     throw ArgumentError(
         "fit: the task gathers no batches; give its spec .tables = tables_of(data)");
+  if (task.next_samples && program.blueprint().options.launcher)
+    throw ArgumentError(
+        "fit: reading ahead is for the CPU, a device's feeds cross by themselves; switch it off");
   const std::int64_t classes = task.logits.shape()[1];
   for (const auto& [part, tables, name] : {std::tuple(&data.train, &task.train, "training data"),
                                            std::tuple(&data.test, &task.test, "test data")}) {
@@ -265,7 +270,7 @@ void check_fits(const Task& task, const Split& data, const FitOptions& options) 
 
 FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options,
               const FitCallbacks& callbacks) {
-  check_fits(task, data, options);
+  check_fits(task, program, data, options);
   return Loop(task, program, data, options, callbacks).run();
 }
 

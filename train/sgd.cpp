@@ -1,5 +1,6 @@
 // sgd: one step of stochastic gradient descent in place, with or without momentum.
 #include "engine/backend/loops.h"
+#include "train/expressions.h"
 #include "train/updates.h"
 
 namespace poolgrad::train {
@@ -8,26 +9,21 @@ namespace {
 POOLGRAD_CLONES
 void descend(float* __restrict w, const float* __restrict g, std::int64_t n, float rate,
              float decay) {
-  for (std::int64_t i = 0; i < n; ++i) w[i] -= rate * (g[i] + decay * w[i]);
+  for (std::int64_t i = 0; i < n; ++i) expressions::descend(w[i], g[i], rate, decay);
 }
 
 POOLGRAD_CLONES
 void descend_with_momentum(float* __restrict w, float* __restrict m, const float* __restrict g,
                            std::int64_t n, float rate, float decay, float momentum) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    m[i] = momentum * m[i] + (g[i] + decay * w[i]);
-    w[i] -= rate * m[i];
-  }
+  for (std::int64_t i = 0; i < n; ++i)
+    expressions::descend_with_momentum(w[i], m[i], g[i], rate, decay, momentum);
 }
 
 POOLGRAD_CLONES
 void descend_with_nesterov(float* __restrict w, float* __restrict m, const float* __restrict g,
                            std::int64_t n, float rate, float decay, float momentum) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float slope = g[i] + decay * w[i];
-    m[i] = momentum * m[i] + slope;
-    w[i] -= rate * (slope + momentum * m[i]);
-  }
+  for (std::int64_t i = 0; i < n; ++i)
+    expressions::descend_with_nesterov(w[i], m[i], g[i], rate, decay, momentum);
 }
 
 Kernel sgd_cpu(const Site& site) {
@@ -68,6 +64,7 @@ constexpr OpDef kSgd{
     .gradient = 1,
     .with_maker = sgd_with_maker,
     .cpu = sgd_cpu,
+    .cuda = kCuda ? sgd_cuda : nullptr,
 };
 
 /// m = momentum · m + gradient on the momentum itself, then w −= rate · m.
@@ -90,6 +87,7 @@ constexpr OpDef kSgdMomentum{
     .gradient = 2,
     .with_maker = momentum_with_maker,
     .cpu = momentum_cpu,
+    .cuda = kCuda ? sgd_momentum_cuda : nullptr,
 };
 
 }  // namespace

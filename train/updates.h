@@ -22,6 +22,13 @@ Tensor adamw(Tensor weight, Tensor first, Tensor second, Tensor gradient, Tensor
 /// step + 1, in place.
 Tensor tick(Tensor step);
 
+/// Their CUDA kernels (updates.cu).
+Kernel sgd_cuda(const Site& site);
+Kernel sgd_momentum_cuda(const Site& site);
+Kernel adam_cuda(const Site& site);
+Kernel adamw_cuda(const Site& site);
+Kernel tick_cuda(const Site& site);
+
 /// What infer() of every update checks: the first `count` inputs are f32 of one shape.
 void check_same_shapes(std::string_view op, const Site& site, std::size_t count);
 

@@ -1,5 +1,6 @@
 // add: left + right, elementwise, equal shapes. What differentiate() sums gradients with.
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 
 namespace poolgrad {
@@ -48,6 +49,7 @@ constexpr OpDef kAdd{
     .overwrites = 0,
     .cuts = row_by_row<2>,
     .cpu = add_cpu,
+    .cuda = kCuda ? cuda::add : nullptr,
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops/window.h"
 
 namespace poolgrad {
@@ -90,6 +91,7 @@ constexpr OpDef kAvgPool2dGrad{
     .wants = {Layout::channels_last},
     .cuts = row_by_row<1>,
     .cpu = avg_pool2d_grad_cpu,
+    .cuda = kCuda ? cuda::avg_pool2d_grad : nullptr,
 };
 
 constexpr OpDef kAvgPool2d{
@@ -103,6 +105,7 @@ constexpr OpDef kAvgPool2d{
     .wants = {Layout::channels_last},
     .cuts = row_by_row<1>,
     .cpu = avg_pool2d_cpu,
+    .cuda = kCuda ? cuda::avg_pool2d : nullptr,
 };
 
 }  // namespace

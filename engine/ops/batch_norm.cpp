@@ -7,10 +7,11 @@
 // little the rows that count differ.
 #include "engine/ops/batch_norm.h"
 
-#include <cmath>
-
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/expressions.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad::normalization {
 
@@ -42,19 +43,9 @@ namespace {
 
 using namespace normalization;
 
-/// Of the nodes that see sums only.
-struct Statistics {
-  BatchNorm settings;
-  std::int64_t rows = 0, pixels = 0;  // rows of a whole batch, pixels of an image
-  bool operator==(const Statistics&) const = default;
-};
+using settings::Statistics;
 
-/// Of a node that is given mean and variance.
-struct Fixed {
-  BatchNorm settings;
-  bool relu = false;  // set by fusing
-  bool operator==(const Fixed&) const = default;
-};
+using settings::Fixed;
 
 // ---- infer
 
@@ -118,18 +109,9 @@ double count_of(const Statistics& s, std::int64_t rows) {
   return static_cast<double>(rows * s.pixels);
 }
 
-struct Moments {
-  double mean, variance;
-
-  /// Of channel `i`, from sums [2, channels] over `count` values.
-  Moments(const double* sums, std::int64_t channels, std::int64_t i, double count)
-      : mean(sums[i] / count), variance(sums[channels + i] / count - mean * mean) {
-    if (variance < 0.0) variance = 0.0;  // by rounding
-  }
-};
-
-float rstd_of(double variance, const BatchNorm& settings) {
-  return static_cast<float>(1.0 / std::sqrt(variance + settings.epsilon));
+expressions::Moments moments_of(const double* sums, std::int64_t channels, std::int64_t i,
+                                double count) {
+  return expressions::moments(sums[i], sums[channels + i], count);
 }
 
 Kernel statistics_cpu(const Site& site) {
@@ -137,9 +119,9 @@ Kernel statistics_cpu(const Site& site) {
   return {[s, channels = site.inputs[0].shape[1]](const Args& a) {
     const double count = count_of(s, *a.in<std::int32_t>(1));
     for (std::int64_t i = 0; i < channels; ++i) {
-      const Moments moments(a.in<double>(0), channels, i, count);
+      const auto moments = moments_of(a.in<double>(0), channels, i, count);
       a.out<float>(0)[i] = static_cast<float>(moments.mean);
-      a.out<float>(1)[i] = rstd_of(moments.variance, s.settings);
+      a.out<float>(1)[i] = expressions::rstd(moments.variance, s.settings.epsilon);
     }
   }};
 }
@@ -149,10 +131,10 @@ Kernel track_cpu(const Site& site) {
   return {[s, channels = site.inputs[3].shape[1]](const Args& a) {
     const double count = count_of(s, *a.in<std::int32_t>(4)), share = s.settings.momentum;
     const auto move = [share](float& running, double value) {
-      running = static_cast<float>((1.0 - share) * running + share * value);
+      running = expressions::moved(running, value, share);
     };
     for (std::int64_t i = 0; i < channels; ++i) {
-      const Moments moments(a.in<double>(3), channels, i, count);
+      const auto moments = moments_of(a.in<double>(3), channels, i, count);
       move(a.out<float>(0)[i], moments.mean);
       move(a.out<float>(1)[i], moments.variance * count / (count - 1.0));
     }
@@ -182,7 +164,7 @@ Kernel fixed_cpu(const Site& site) {
   return {[=](const Args& a) {
             float* rstd = arrays.at(a, 2);
             for (std::int64_t i = 0; i < arrays.channels; ++i)
-              rstd[i] = rstd_of(a.in<float>(2)[i], s.settings);
+              rstd[i] = expressions::rstd(a.in<float>(2)[i], s.settings.epsilon);
             const Line y =
                 line(a.in<float>(1), rstd, a.in<float>(3), a.in<float>(4), s.relu, arrays, a);
             apply(a.in<float>(0), all, y, a.out<float>());
@@ -209,12 +191,14 @@ constexpr OpDef kSums{
     },
     .adds = &kSumsAdd,
     .cpu = sums_cpu,
+    .cuda = kCuda ? cuda::batch_norm_sums : nullptr,
 };
 
 constexpr OpDef kStatistics{
     .name = "batch_norm_statistics",  // sums, rows -> mean, rstd
     .infer = statistics_infer,
     .cpu = statistics_cpu,
+    .cuda = kCuda ? cuda::batch_norm_statistics : nullptr,
 };
 
 constexpr OpDef kTrack{
@@ -222,6 +206,7 @@ constexpr OpDef kTrack{
     .infer = track_infer,
     .updates = 3,
     .cpu = track_cpu,
+    .cuda = kCuda ? cuda::batch_norm_track : nullptr,
 };
 
 /// With the ReLU behind it, for both kinds of settings.
@@ -245,6 +230,7 @@ constexpr OpDef kApply{
       return {{{Share::rows}, {Share::rows}, part_of}};
     },
     .cpu = apply_cpu,
+    .cuda = kCuda ? cuda::batch_norm : nullptr,
 };
 
 constexpr OpDef kFixed{
@@ -255,6 +241,7 @@ constexpr OpDef kFixed{
     .absorb = absorb_relu<Fixed>,
     .cuts = row_by_row<1>,
     .cpu = fixed_cpu,
+    .cuda = kCuda ? cuda::batch_norm_fixed : nullptr,
 };
 
 }  // namespace

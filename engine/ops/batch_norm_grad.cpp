@@ -1,8 +1,10 @@
 // The gradient of batch_norm, in nodes like its forward half: sums over the rows that count; the
 // parameters' gradients from the sums; and dx, row by row. A ReLU that batch_norm has taken is
 // undone on the way, from x: neither y nor a masked dy is kept.
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/expressions.h"
 
 namespace poolgrad::normalization {
 namespace {
@@ -24,35 +26,27 @@ Kernel grad_sums_cpu(const Site& site) {
           arrays.bytes(2)};
 }
 
-/// d loss / d weight of channel `i`: the sum of dy · (x − mean) · rstd.
-double weight_grad(const double* sums, std::int64_t channels, std::int64_t i, double mean,
-                   double rstd) {
-  return rstd * (sums[channels + i] - mean * sums[i]);
-}
-
 Kernel parameters_cpu(const Site& site) {
   return {[channels = site.inputs[0].shape[1]](const Args& a) {
     const double* sums = a.in<double>(0);
     for (std::int64_t i = 0; i < channels; ++i) {
       const float mean = a.in<float>(1)[i], rstd = a.in<float>(2)[i];
-      a.out<float>(0)[i] = static_cast<float>(weight_grad(sums, channels, i, mean, rstd));
+      a.out<float>(0)[i] = static_cast<float>(
+          expressions::norm_weight_grad(sums[i], sums[channels + i], mean, rstd));
       a.out<float>(1)[i] = static_cast<float>(sums[i]);
     }
   }};
 }
 
-/// dx = weight · rstd · (dy − the mean of dy − x̂ · the mean of dy · x̂) with x̂ = (x − mean) · rstd
-/// and means over the `count` values that count.
 Slope slope(const float* mean, const float* rstd, const float* weight, const double* sums,
             double count, const Arrays& arrays, const Args& a) {
   float *by_dy = arrays.at(a, 2), *by_x = arrays.at(a, 3), *shift = arrays.at(a, 4);
   for (std::int64_t i = 0; i < arrays.channels; ++i) {
-    const double scale = static_cast<double>(rstd[i]) * weight[i];
-    const double tilt =
-        scale * rstd[i] * weight_grad(sums, arrays.channels, i, mean[i], rstd[i]) / count;
-    by_dy[i] = static_cast<float>(scale);
-    by_x[i] = static_cast<float>(-tilt);
-    shift[i] = static_cast<float>(tilt * mean[i] - scale * sums[i] / count);
+    const expressions::NormSlope at = expressions::norm_slope(mean[i], rstd[i], weight[i], sums[i],
+                                                              sums[arrays.channels + i], count);
+    by_dy[i] = at.by_dy;
+    by_x[i] = at.by_x;
+    shift[i] = at.shift;
   }
   return {by_dy, by_x, shift};
 }
@@ -93,6 +87,7 @@ constexpr OpDef kGradSums{
     },
     .adds = &kGradSumsAdd,
     .cpu = grad_sums_cpu,
+    .cuda = kCuda ? cuda::batch_norm_grad_sums : nullptr,
 };
 
 constexpr OpDef kParametersGrad{
@@ -101,6 +96,7 @@ constexpr OpDef kParametersGrad{
       return {site.inputs[1], site.inputs[1]};
     },
     .cpu = parameters_cpu,
+    .cuda = kCuda ? cuda::batch_norm_parameters_grad : nullptr,
 };
 
 constexpr OpDef kGrad{
@@ -112,6 +108,7 @@ constexpr OpDef kGrad{
       return {{{Share::rows, Share::rows}, {Share::rows}, part_of}};
     },
     .cpu = grad_cpu,
+    .cuda = kCuda ? cuda::batch_norm_grad : nullptr,
 };
 
 }  // namespace

@@ -4,18 +4,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
 
-/// Along `axis`, which is not negative: elements [begin, begin + count). concat itself needs the
-/// axis alone.
-struct Along {
-  std::int32_t axis = 0;
-  std::int64_t begin = 0, count = 0;
-  bool operator==(const Along&) const = default;
-};
+using settings::Along;
 
 /// A tensor as a matrix: `rows` combinations of the axes that lie before `axis` in its bytes, and
 /// in each row so many bytes for one step along it.
@@ -76,6 +72,7 @@ constexpr OpDef kPart{
     .infer = part_infer,
     .cuts = cuts,
     .cpu = part_cpu,
+    .cuda = kCuda ? cuda::concat_part : nullptr,
 };
 
 // ---- concat
@@ -130,6 +127,7 @@ constexpr OpDef kConcat{
     },
     .cuts = cuts,
     .cpu = concat_cpu,
+    .cuda = kCuda ? cuda::concat : nullptr,
 };
 
 }  // namespace

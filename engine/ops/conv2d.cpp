@@ -2,8 +2,10 @@
 // conv2d_winograd.cpp, conv2d_onednn.cpp and conv2d_unfolded.cpp.
 #include "engine/ops/conv2d.h"
 
+#include "engine/cuda/kernels.h"
 #include "engine/ops/check.h"
 #include "engine/ops/relu.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
@@ -84,12 +86,7 @@ Candidates conv2d_candidates(const Site& site) {
 
 // ---- gradients
 
-/// The settings, and what the shapes at a gradient do not tell: extents of the image or the kernel.
-struct Gradient {
-  Conv2d conv;
-  std::int64_t height, width;
-  bool operator==(const Gradient&) const = default;
-};
+using Gradient = settings::Conv2dGradient;
 
 Candidates conv2d_data_candidates(const Site& site) {
   const Problem p{site.attributes.as<Gradient>().conv, site.outputs[0], site.inputs[1],
@@ -114,6 +111,7 @@ constexpr OpDef kConv2dData{
     .flops = [](const Site& s) { return conv2d_flops(s.inputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
     .cpu = by_rule<conv2d_data_candidates>,
+    .cuda = kCuda ? cuda::conv2d_data : nullptr,
     .candidates = conv2d_data_candidates,
 };
 
@@ -164,6 +162,7 @@ constexpr OpDef kConv2dWeights{
     },
     .adds = &kConv2dWeightsAdd<kBias>,
     .cpu = by_rule<conv2d_weights_candidates<kBias, false>>,
+    .cuda = kCuda ? cuda::conv2d_weights : nullptr,
     .candidates = conv2d_weights_candidates<kBias, false>,
 };
 
@@ -194,6 +193,7 @@ constexpr OpDef kConv2d{
     .flops = [](const Site& s) { return conv2d_flops(s.outputs[0], s.inputs[1]); },
     .cuts = row_by_row<1>,
     .cpu = by_rule<conv2d_candidates>,
+    .cuda = kCuda ? cuda::conv2d : nullptr,
     .candidates = conv2d_candidates,
 };
 

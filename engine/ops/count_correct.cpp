@@ -1,22 +1,14 @@
 // count_correct: in how many rows the largest logit stands at the label. No gradient.
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/expressions.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
 
-struct Part {
-  std::int64_t first = 0;  // row of the batch that this part begins with
-  bool operator==(const Part&) const = default;
-};
-
-/// Whether the first largest of `x` is at `label`. No row with NaN is.
-bool correct(const float* x, std::int64_t classes, std::int64_t label) {
-  bool all = x[label] == x[label];
-  for (std::int64_t i = 0; i < label; ++i) all = all && x[i] < x[label];
-  for (std::int64_t i = label + 1; i < classes; ++i) all = all && x[i] <= x[label];
-  return all;
-}
+using Part = settings::CountCorrect;
 
 Kernel count_correct_cpu(const Site& site) {
   const int skip = site.inputs.size() == 4 ? 1 : 0;  // the twin takes the count first
@@ -29,7 +21,7 @@ Kernel count_correct_cpu(const Site& site) {
     std::int64_t count = skip == 1 ? *a.out<std::int64_t>() : 0;
     for (std::int64_t i = 0; i < rows; ++i) {
       check_label("count_correct", first + i, labels[i], classes);
-      count += correct(x + i * classes, classes, labels[i]) ? 1 : 0;
+      count += expressions::correct(x + i * classes, classes, labels[i]) ? 1 : 0;
     }
     *a.out<std::int64_t>() = count;
   }};
@@ -57,6 +49,7 @@ constexpr OpDef kCountCorrect{
     },
     .adds = &kCountCorrectAdd,
     .cpu = count_correct_cpu,
+    .cuda = kCuda ? cuda::count_correct : nullptr,
 };
 
 }  // namespace

@@ -3,47 +3,28 @@
 // node that is computed again agree. Images are channels-last: a place must be one whatever the
 // passes do.
 #include <algorithm>
-#include <cmath>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/expressions.h"
+#include "engine/ops/settings.h"
 #include "engine/random.h"
 
 namespace poolgrad {
 namespace {
 
-struct Dropout {
-  double p = 0.0;
-  std::uint64_t seed = 0;
-  std::int64_t node = 0;   // which dropout of the graph
-  std::int64_t first = 0;  // row of the batch that this part begins with
-  bool operator==(const Dropout&) const = default;
-};
+using settings::Dropout;
 
 // ---- kernel
 
-/// `drop` in 2^-24: of so many numbers 0, 1, ... an element is dropped.
-struct Rule {
-  std::uint32_t drop;
-  float scale;
-
-  explicit Rule(double p)
-      : drop(static_cast<std::uint32_t>(std::ceil(p * 16777216.0))),
-        scale(p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0F) {}
-};
-
 POOLGRAD_CLONES
-void keep(const std::uint32_t* numbers, const Rule& rule, const float* x, float* y,
+void keep(const std::uint32_t* numbers, const settings::DropoutRule& rule, const float* x, float* y,
           std::int64_t count) {
-  const Rule r = rule;
-  for (std::int64_t i = 0; i < count; ++i) y[i] = numbers[i] >> 8U < r.drop ? 0.0F : x[i] * r.scale;
-}
-
-/// Of initial weights, streams are small numbers; these have the first bit set.
-std::uint64_t stream_of(std::int64_t node, std::int64_t step) {
-  return std::uint64_t{1} << 63U | static_cast<std::uint64_t>(node) << 40U |
-         static_cast<std::uint64_t>(step);
+  const settings::DropoutRule r = rule;
+  for (std::int64_t i = 0; i < count; ++i)
+    y[i] = expressions::dropped(numbers[i], r.drop, r.scale, x[i]);
 }
 
 Kernel dropout_cpu(const Site& site) {
@@ -51,8 +32,8 @@ Kernel dropout_cpu(const Site& site) {
   const Shape& shape = site.inputs[0].shape;
   const std::int64_t count = shape.count();
   const std::int64_t begin = shape.rank() == 0 ? 0 : s.first * (count / shape[0]);
-  return {[=, rule = Rule(s.p)](const Args& a) {
-    const std::uint64_t stream = stream_of(s.node, *a.in<std::int64_t>(1));
+  return {[=, rule = settings::DropoutRule(s.p)](const Args& a) {
+    const std::uint64_t stream = expressions::dropout_stream(s.node, *a.in<std::int64_t>(1));
     std::array<std::uint32_t, kDrawn> numbers;
     for (std::int64_t at = begin; at < begin + count;) {
       const std::int64_t block = at / kDrawn, skip = at % kDrawn;
@@ -90,6 +71,7 @@ constexpr OpDef kDropoutGrad{
     .overwrites = 0,
     .cuts = by_rows,
     .cpu = dropout_cpu,  // the gradient is the function itself
+    .cuda = kCuda ? cuda::dropout : nullptr,
 };
 
 constexpr OpDef kDropout{
@@ -103,6 +85,7 @@ constexpr OpDef kDropout{
     .recompute = true,
     .cuts = by_rows,
     .cpu = dropout_cpu,
+    .cuda = kCuda ? cuda::dropout : nullptr,
 };
 
 }  // namespace

@@ -7,16 +7,14 @@
 #include <cstring>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
 
-struct Settings {
-  std::int64_t first = 0;  // row of the batch that this part begins with
-  Gather how{};
-  bool operator==(const Settings&) const = default;
-};
+using Settings = settings::GatherRows;
 
 // ---- rows
 
@@ -134,6 +132,7 @@ constexpr OpDef kGather{
                }}};
     },
     .cpu = gather_cpu,
+    .cuda = kCuda ? cuda::gather : nullptr,
 };
 
 }  // namespace

@@ -3,22 +3,16 @@
 #include "engine/backend/loops.h"
 #include "engine/backend/onednn.h"
 #include "engine/backend/product.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
 #include "engine/ops/relu.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
 
-struct Matmul {
-  bool transpose_left = false, transpose_right = false;
-  bool relu = false;     // set by fusing
-  bool linear = false;   // for the errors: x and weight, not left and right
-  bool biased = true;    // a part of the sum over columns of left leaves the bias to the first
-  float keep = 1.0F;     // of what the product is added to
-  bool by_rate = false;  // subtracted, times a rate, instead of added
-  bool operator==(const Matmul&) const = default;
-};
+using settings::Matmul;
 
 // ---- infer
 
@@ -308,6 +302,7 @@ constexpr OpDef kMatmul{
       return settings;
     },
     .cpu = by_rule<matmul_candidates<false>>,
+    .cuda = kCuda ? cuda::matmul : nullptr,
     .candidates = matmul_candidates<false>,
 };
 

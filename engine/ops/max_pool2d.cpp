@@ -6,6 +6,9 @@
 #include <algorithm>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
+#include "engine/ops/expressions.h"
+#include "engine/ops/settings.h"
 #include "engine/ops/window.h"
 
 namespace poolgrad {
@@ -14,19 +17,9 @@ namespace {
 constexpr std::int32_t kLargest = 16;    // 16 · 16 winners fit in a u8
 constexpr std::uint8_t kNoWinner = 255;  // of a window that the fused ReLU has cut off
 
-struct MaxPool2d {
-  Pool2d pool;
-  bool relu = false;  // set by fusing
-  bool operator==(const MaxPool2d&) const = default;
-};
+using settings::MaxPool2d;
 
 // ---- kernels: loops over the channels of one window, which are neighbours
-
-/// Whether `next` takes the place of `best`: of equal values the first wins, NaN always, as in
-/// PyTorch.
-[[gnu::always_inline]] inline bool wins(float next, float best) {
-  return (next > best) | (next != next);
-}
 
 /// Windows of 2 by 2, all four values at once.
 template <bool kRelu>
@@ -38,7 +31,7 @@ template <bool kRelu>
     std::int32_t at = 0;
     const float others[3] = {upper[channels + i], lower[i], lower[channels + i]};
     for (std::int32_t k = 0; k < 3; ++k) {
-      const bool better = wins(others[k], best);
+      const bool better = expressions::wins(others[k], best);
       at = better ? k + 1 : at;
       best = better ? others[k] : best;
     }
@@ -63,7 +56,7 @@ template <bool kRelu>
       const auto place = static_cast<std::uint8_t>((v.first_h + row - v.row) * s.size_w +
                                                    v.first_w + column - v.column);
       for (std::int64_t i = 0; i < s.c; ++i) {
-        const bool better = wins(from[i], y[i]);
+        const bool better = expressions::wins(from[i], y[i]);
         winner[i] = better ? place : winner[i];
         y[i] = better ? from[i] : y[i];
       }
@@ -170,6 +163,7 @@ constexpr OpDef kMaxPool2dGrad{
     .wants = {Layout::channels_last, Layout::channels_last},
     .cuts = row_by_row<2>,
     .cpu = max_pool2d_grad_cpu,
+    .cuda = kCuda ? cuda::max_pool2d_grad : nullptr,
 };
 
 std::optional<Attributes> take_relu(const Node& self, const Node& previous) {
@@ -192,6 +186,7 @@ constexpr OpDef kMaxPool2d{
     .absorb_input = take_relu,
     .cuts = row_by_row<1, 2>,
     .cpu = max_pool2d_cpu,
+    .cuda = kCuda ? cuda::max_pool2d : nullptr,
 };
 
 }  // namespace

@@ -2,20 +2,22 @@
 #include "engine/ops/relu.h"
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/expressions.h"
 
 namespace poolgrad {
 namespace {
 
 POOLGRAD_CLONES
 void relu_forward(const float* x, float* y, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] < 0.0F ? 0.0F : x[i];
+  for (std::int64_t i = 0; i < count; ++i) y[i] = expressions::relu(x[i]);
 }
 
 POOLGRAD_CLONES
 void relu_backward(const float* y, const float* dy, float* dx, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) dx[i] = y[i] > 0.0F ? dy[i] : 0.0F;
+  for (std::int64_t i = 0; i < count; ++i) dx[i] = expressions::relu_grad(y[i], dy[i]);
 }
 
 constexpr std::int64_t kBits = 8;
@@ -108,6 +110,7 @@ constexpr OpDef kReluGrad{
     .overwrites = 1,
     .cuts = elementwise<2>,
     .cpu = relu_grad_cpu,
+    .cuda = kCuda ? cuda::relu_grad : nullptr,
 };
 
 constexpr OpDef kReluSigns{
@@ -135,6 +138,7 @@ constexpr OpDef kRelu{
     .overwrites = 0,
     .cuts = row_by_row<1>,
     .cpu = relu_cpu,
+    .cuda = kCuda ? cuda::relu : nullptr,
 };
 
 Tensor relu(Tensor x) { return x.graph->add(kRelu, {x})[0]; }

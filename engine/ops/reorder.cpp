@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/backend/onednn.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 
 namespace poolgrad {
@@ -88,6 +89,7 @@ constexpr OpDef kReorder{
     .infer = in_layout,
     .cuts = row_by_row<1>,
     .cpu = reorder_cpu,
+    .cuda = kCuda ? cuda::reorder : nullptr,
 };
 
 constexpr OpDef kDuplicate{
@@ -96,6 +98,7 @@ constexpr OpDef kDuplicate{
     .backward = [](const Backward& b) -> std::vector<Tensor> { return {b.dy[0]}; },
     .cuts = row_by_row<1>,
     .cpu = duplicate_cpu,
+    .cuda = kCuda ? cuda::duplicate : nullptr,
 };
 
 }  // namespace

@@ -2,56 +2,34 @@
 // probabilities for backward. Rows beyond `rows` count for nothing: probabilities and gradients
 // there are 0.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/expressions.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad {
 namespace {
 
-struct Settings {
-  std::int64_t first = 0;  // row of the batch that this part begins with
-  Reduction reduction = Reduction::mean;
-  bool operator==(const Settings&) const = default;
+using Settings = settings::SoftmaxCrossEntropy;
 
-  /// How many of the `n` rows here count.
-  [[nodiscard]] std::int64_t used(std::int64_t n, std::int64_t rows) const {
-    return std::clamp<std::int64_t>(rows - first, 0, n);
-  }
-  [[nodiscard]] float scale(std::int64_t rows) const {
-    return reduction == Reduction::mean ? 1.0F / static_cast<float>(rows) : 1.0F;
-  }
-};
+/// How many of the `n` rows here count.
+std::int64_t used_of(const Settings& s, std::int64_t n, std::int64_t rows) {
+  return std::clamp<std::int64_t>(rows - s.first, 0, n);
+}
+
+float scale_of(const Settings& s, std::int64_t rows) {
+  return s.reduction == Reduction::mean ? 1.0F / static_cast<float>(rows) : 1.0F;
+}
 
 // ---- kernels
 
-/// e to the x for x <= 0, within 2 units of the last place: x = n·ln 2 + r, and a series for e to
-/// the r. NaN stays NaN; below -87 answers 0. The compiler makes vectors of it.
-[[gnu::always_inline]] inline float exponential(float x) {
-  constexpr float kRound = 12582912.0F;  // 1.5 · 2²³: adding it leaves the integer in the last bits
-  constexpr float kLn2High = 0.693359375F, kLn2Low = -2.12194440e-4F;
-  const float shifted = x * 1.44269504F + kRound;
-  const float n = shifted - kRound;
-  const float r = (x - n * kLn2High) - n * kLn2Low;
-  float series = 1.0F / 5040.0F;
-  series = series * r + 1.0F / 720.0F;
-  series = series * r + 1.0F / 120.0F;
-  series = series * r + 1.0F / 24.0F;
-  series = series * r + 1.0F / 6.0F;
-  series = series * r + 0.5F;
-  series = series * r + 1.0F;
-  series = series * r + 1.0F;
-  const std::uint32_t exponent = std::bit_cast<std::uint32_t>(shifted) << 23;
-  const float result = std::bit_cast<float>(exponent + std::bit_cast<std::uint32_t>(series));
-  return x < -87.0F ? 0.0F : series != series ? series : result;
-}
-
 POOLGRAD_CLONES
 void exponentials(float* x, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) x[i] = exponential(x[i]);
+  for (std::int64_t i = 0; i < count; ++i) x[i] = expressions::exponential(x[i]);
 }
 
 /// p = softmax(x); answers the sum of -log p[label].
@@ -83,13 +61,13 @@ Kernel softmax_cross_entropy_cpu(const Site& site) {
   return {[skip, n = logits[0], classes = logits[1],
            s = site.attributes.as<Settings>()](const Args& a) {
     const std::int64_t* labels = a.in<std::int64_t>(skip + 1);
-    const std::int64_t rows = *a.in<std::int32_t>(skip + 2), used = s.used(n, rows);
+    const std::int64_t rows = *a.in<std::int32_t>(skip + 2), used = used_of(s, n, rows);
     for (std::int64_t row = 0; row < used; ++row)
       check_label("softmax_cross_entropy", s.first + row, labels[row], classes);
     float *loss = a.out<float>(0), *p = a.out<float>(1);
     const double sum = softmax(a.in<float>(skip), labels, used, classes, p);
     std::fill_n(p + used * classes, (n - used) * classes, 0.0F);
-    *loss = (skip == 1 ? *loss : 0.0F) + static_cast<float>(sum * s.scale(rows));
+    *loss = (skip == 1 ? *loss : 0.0F) + static_cast<float>(sum * scale_of(s, rows));
   }};
 }
 
@@ -103,8 +81,8 @@ Kernel softmax_cross_entropy_grad_cpu(const Site& site) {
   const Shape& shape = site.inputs[0].shape;
   return {[n = shape[0], classes = shape[1], s = site.attributes.as<Settings>()](const Args& a) {
     const std::int64_t* labels = a.in<std::int64_t>(1);
-    const std::int64_t rows = *a.in<std::int32_t>(2), used = s.used(n, rows);
-    const float scale = *a.in<float>(3) * s.scale(rows);
+    const std::int64_t rows = *a.in<std::int32_t>(2), used = used_of(s, n, rows);
+    const float scale = *a.in<float>(3) * scale_of(s, rows);
     const float* p = a.in<float>(0);
     float* dx = a.out<float>();
     for (std::int64_t row = 0; row < used; ++row, p += classes, dx += classes) {
@@ -132,6 +110,7 @@ constexpr OpDef kSoftmaxCrossEntropyGrad{
       return {{{Share::rows, Share::rows}, {Share::rows}, part}};
     },
     .cpu = softmax_cross_entropy_grad_cpu,
+    .cuda = kCuda ? cuda::softmax_cross_entropy_grad : nullptr,
 };
 
 constexpr OpDef kSoftmaxCrossEntropyAdd{
@@ -161,6 +140,7 @@ constexpr OpDef kSoftmaxCrossEntropy{
     },
     .adds = &kSoftmaxCrossEntropyAdd,
     .cpu = softmax_cross_entropy_cpu,
+    .cuda = kCuda ? cuda::softmax_cross_entropy : nullptr,
 };
 
 }  // namespace

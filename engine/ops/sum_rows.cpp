@@ -1,5 +1,6 @@
 // sum_rows: [n, k] -> [k], as the gradient of a bias is; and its twin, which adds to its output.
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
 
@@ -40,6 +41,7 @@ constexpr OpDef kSumRows{
     },
     .adds = &kSumRowsAdd,
     .cpu = sum_rows_cpu,
+    .cuda = kCuda ? cuda::sum_rows : nullptr,
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/backend/loops.h"
+#include "engine/cuda/kernels.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
 
@@ -85,6 +86,7 @@ constexpr OpDef kGrad{
         sum_windows(s, a.in<float>(0), a.out<float>());
       }};
     },
+    .cuda = kCuda ? cuda::upsample_nearest2d_grad : nullptr,
 };
 
 constexpr OpDef kUpsample{
@@ -100,6 +102,7 @@ constexpr OpDef kUpsample{
         enlarge(s, a.in<float>(0), a.out<float>());
       }};
     },
+    .cuda = kCuda ? cuda::upsample_nearest2d : nullptr,
 };
 
 }  // namespace

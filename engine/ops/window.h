@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/cuda/both.h"
 #include "engine/ops.h"
 #include "engine/ops/check.h"
 
@@ -39,7 +40,7 @@ struct Windows {
 struct Window {
   std::int64_t row, row_end, column, column_end, first_h, first_w;
 
-  [[gnu::always_inline]] Window(const Windows& s, std::int64_t oy, std::int64_t ox)
+  [[gnu::always_inline]] POOLGRAD_BOTH Window(const Windows& s, std::int64_t oy, std::int64_t ox)
       : row(std::max<std::int64_t>(oy * s.stride_h - s.padding_h, 0)),
         row_end(std::min(oy * s.stride_h - s.padding_h + s.size_h, s.h)),
         column(std::max<std::int64_t>(ox * s.stride_w - s.padding_w, 0)),

@@ -1,0 +1,25 @@
+// Context: what kernels of one device share, and Fault, by which they tell the host what is wrong.
+// Nothing of CUDA's own headers, so that kernels can be built for the host too.
+#pragma once
+
+#include <cstdint>
+
+namespace poolgrad::cuda {
+
+/// Written by the first kernel that meets a mistake of the user's; in pinned host memory.
+struct Fault {
+  enum class Kind : std::int32_t { none, label, index, few_rows };
+  std::int32_t taken = 0;  // 1: somebody writes or has written the rest
+  Kind kind = Kind::none;  // written last
+  const char* op = nullptr;
+  std::int64_t row = 0, value = 0, limit = 0;
+};
+
+struct Context {
+  Fault* fault = nullptr;
+  void* blas = nullptr;       // cublasLtHandle_t
+  void* networks = nullptr;   // cudnnHandle_t, on the work stream
+  bool tensor_float = false;  // products may round their operands to TF32
+};
+
+}  // namespace poolgrad::cuda

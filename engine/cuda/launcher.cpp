@@ -1,0 +1,179 @@
+// The CUDA device: two streams, handles of cuBLASLt and cuDNN, steps as CUDA graphs.
+#include "engine/cuda/launcher.h"
+
+#include <new>
+
+#include <nvtx3/nvToolsExt.h>
+
+#include "engine/cuda/context.h"
+#include "engine/cuda/fault.h"
+#include "engine/cuda/launch.h"
+#include "engine/cuda/libraries.h"
+#include "engine/launcher.h"
+
+namespace poolgrad::cuda {
+namespace {
+
+using memory::check_cuda;
+
+/// Op and shapes of a site, for errors.
+std::string described(const OpDef& op, const Site& site) {
+  std::string result = text("op '", op.name, "' of");
+  for (const Spec& spec : site.inputs) result += text(" ", spec.shape);
+  return result;
+}
+
+class CudaLauncher final : public Launcher {
+ public:
+  explicit CudaLauncher(const Device& device)
+      : device_(device.index), work_(device_), copies_(device_) {
+    void* data = fault_memory_.allocate(sizeof(Fault), alignof(Fault));
+    context_.fault = new (data) Fault;
+    context_.tensor_float = device.tensor_float;
+    check_blas(cublasLtCreate(&blas_), "cublasLtCreate");
+    context_.blas = blas_;
+    check_networks(cudnnCreate(&networks_), "cudnnCreate");
+    check_networks(cudnnSetStream(networks_, stream()), "cudnnSetStream");
+    context_.networks = networks_;
+  }
+  ~CudaLauncher() override {
+    (void)cudaStreamSynchronize(stream());
+    if (networks_ != nullptr) (void)cudnnDestroy(networks_);
+    if (blas_ != nullptr) (void)cublasLtDestroy(blas_);
+    fault_memory_.deallocate(context_.fault, sizeof(Fault), alignof(Fault));
+  }
+
+  Kernel prepare(const OpDef& op, const Site& site) override {
+    if (op.cuda == nullptr)
+      throw DeviceError(
+          text("program: op '", op.name, "' has no CUDA kernel in this build; use the CPU for it"));
+    memory::use_cuda(device_);
+    Site here = site;
+    here.context = &context_;
+    const std::string what = described(op, site);
+    try {
+      Kernel kernel = op.cuda(here);
+      kernel.run = [run = std::move(kernel.run), name = std::string(op.name), what,
+                    device = device_](const Args& a) {
+        memory::use_cuda(device);
+        nvtxRangePushA(name.c_str());
+        try {
+          run(a);
+        } catch (const std::exception& error) {
+          nvtxRangePop();
+          throw DeviceError(text(what, ": ", error.what()));
+        }
+        nvtxRangePop();
+      };
+      return kernel;
+    } catch (const std::exception& error) {
+      throw DeviceError(text(what, ": ", error.what()));
+    }
+  }
+
+  std::shared_ptr<memory::Resource> memory() override {
+    return std::make_shared<memory::CudaResource>(device_);
+  }
+  std::shared_ptr<memory::Resource> pinned() override {
+    return std::make_shared<memory::PinnedResource>(device_);
+  }
+  memory::Stream work() const override { return work_.stream(); }
+  memory::Stream copies() const override { return copies_.stream(); }
+
+  void copy(void* to, const void* from, std::size_t bytes, memory::Stream on) override {
+    memory::use_cuda(device_);
+    check_cuda(
+        cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(on.handle)),
+        "cudaMemcpyAsync");
+  }
+  void fill(void* to, std::byte value, std::size_t bytes, memory::Stream on) override {
+    memory::use_cuda(device_);
+    check_cuda(cudaMemsetAsync(to, std::to_integer<int>(value), bytes,
+                               static_cast<cudaStream_t>(on.handle)),
+               "cudaMemsetAsync");
+  }
+
+  void begin_recording() override {
+    memory::use_cuda(device_);
+    check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+  }
+  Recording end_recording() override {
+    cudaGraph_t graph = nullptr;
+    check_cuda(cudaStreamEndCapture(stream(), &graph), "cudaStreamEndCapture");
+    cudaGraphExec_t made = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    check_cuda(status, "cudaGraphInstantiate");
+    return Recording(made,
+                     [](void* e) { (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(e)); });
+  }
+  void replay(const Recording& recording) override {
+    memory::use_cuda(device_);
+    check_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.get()), stream()),
+               "cudaGraphLaunch");
+  }
+
+  void check() override {
+    if (!reported(*context_.fault)) return;
+    work_.stream().synchronize();  // until all of it is written
+    throw_fault(*context_.fault);
+  }
+
+ private:
+  [[nodiscard]] cudaStream_t stream() const {
+    return static_cast<cudaStream_t>(work_.stream().handle);
+  }
+
+  int device_;
+  memory::CudaStream work_, copies_;
+  memory::PinnedResource fault_memory_{device_};
+  cublasLtHandle_t blas_ = nullptr;
+  cudnnHandle_t networks_ = nullptr;
+  Context context_;
+};
+
+}  // namespace
+
+void check_blas(cublasStatus_t status, const char* call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw DeviceError(text(call, " failed: ", cublasLtGetStatusName(status)));
+}
+
+void check_networks(cudnnStatus_t status, const char* call) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  throw DeviceError(text(call, " failed: ", cudnnGetErrorString(status)));
+}
+
+void check_launch(const char* op) {
+  const cudaError_t status = cudaGetLastError();
+  if (status != cudaSuccess) check_cuda(status, text("the launch of ", op).c_str());
+}
+
+int device_count(std::string* why) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  (void)cudaGetLastError();
+  if (why != nullptr) {
+    *why = status == cudaSuccess || status == cudaErrorNoDevice
+               ? "the driver finds no GPU"
+               : text("no usable NVIDIA driver (", cudaGetErrorName(status), ": ",
+                      cudaGetErrorString(status), ")");
+  }
+  return 0;
+}
+
+std::shared_ptr<Launcher> launcher(const Device& device) {
+  std::string why;
+  const int count = device_count(&why);
+  if (count == 0)
+    throw DeviceError(
+        text("device: cuda:", device.index, " cannot be used: ", why, "; use the CPU"));
+  if (device.index < 0 || device.index >= count)
+    throw DeviceError(
+        text("device: there is no cuda:", device.index, "; the last one is cuda:", count - 1));
+  return std::make_shared<CudaLauncher>(device);
+}
+
+}  // namespace poolgrad::cuda

@@ -1,0 +1,89 @@
+// DeviceRun: a program whose bytes lie on a device. The host never touches them: feeds go through
+// pinned slots, answers come back through pinned ones, and steps are recorded once and replayed.
+#pragma once
+
+#include "engine/launcher.h"
+#include "engine/runner.h"
+
+namespace poolgrad {
+
+/// Each input has two slots, and entries are bound, recorded and answered once per side. So a feed
+/// crosses to one side while a step still reads the other.
+class DeviceRun {
+ public:
+  DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& blueprint,
+            const std::vector<ArrayView>& views, const memory::Arena& arena);
+  DeviceRun(const DeviceRun&) = delete;
+  DeviceRun& operator=(const DeviceRun&) = delete;
+  /// Waits until the device is done.
+  ~DeviceRun();
+
+  /// Copies the values on their way; they may be changed as soon as it returns. `rows`: -1 where
+  /// no feed says. Then puts an entry's step on the work stream and does not wait for it.
+  void run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows, Runner& runner,
+           const Observer* observer);
+
+  /// Binds a table from now on; entries that read it are recorded anew.
+  void lend(int id, void* data);
+
+  /// Dense host values of a persistent tensor, which lies at `device`, in order with the steps.
+  /// Both wait.
+  void write(int id, void* device, const void* values);
+  void read(const void* device, void* values, std::size_t bytes);
+  void send(void* device, const void* values, std::size_t bytes);
+  void fill(void* device, std::size_t bytes, std::byte value);
+
+  /// A small kept tensor as the last run left it, in host memory that the next run but one writes
+  /// again; waits for that run only. nullptr: not one of these.
+  [[nodiscard]] const void* answer(int id);
+
+  /// Waits for all work, and throws what kernels found wrong.
+  void synchronize();
+
+ private:
+  struct Slot {  // of an input
+    int id;
+    std::size_t bytes;
+    std::array<std::byte*, 2> device, pinned;
+    std::array<bool, 2> fresh;  // holds what was last fed
+  };
+  struct Answer {
+    int id;
+    std::size_t bytes;
+    const std::byte* device;
+    std::array<std::byte*, 2> pinned;
+    int side = -1;  // of the last run that made it
+  };
+  struct Lane {  // an entry on one side
+    Bindings bindings;
+    Launcher::Recording recording{};
+  };
+  struct Lanes {
+    std::array<Lane, 2> of;
+    std::vector<Answer*> answers{};
+    std::vector<int> tables{};
+    bool warm = false;  // has run once: libraries have loaded what they load at first use
+  };
+
+  void make_slots(const std::vector<ArrayView>& views, const memory::Arena& arena);
+  void make_answers(const std::vector<ArrayView>& views);
+  void make_lanes(const std::vector<ArrayView>& views, const memory::Arena& arena);
+  Slot& slot(int id);
+  std::byte* take_pinned(std::size_t bytes);
+  void cross(std::span<const Feed> feeds, std::int64_t rows);
+  void fill_slot(const Feed& feed);
+  void issue(Lanes& lanes, Runner& runner, const Observer* observer);
+
+  std::shared_ptr<Launcher> launcher_;
+  const Blueprint& blueprint_;
+  std::unique_ptr<memory::Arena> pinned_;
+  std::size_t pinned_used_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<std::unique_ptr<Answer>> answers_;
+  std::vector<Lanes> lanes_;
+  std::int32_t rows_ = -1;  // as the slots have it
+  int side_ = 0;
+  std::array<memory::Event, 2> fed_, done_;
+};
+
+}  // namespace poolgrad

@@ -1,0 +1,242 @@
+// Programs on a device of the host's: what is fed, recorded, replayed and answered.
+#include <doctest/doctest.h>
+
+#include "engine/ops.h"
+#include "engine/program.h"
+#include "tests/cuda/fake_launcher.h"
+#include "train/minimize.h"
+
+namespace poolgrad {
+namespace {
+
+using testing::FakeLauncher;
+
+constexpr std::int64_t kBatch = 6, kWidth = 10, kClasses = 4;
+
+/// A small network, its feeds, and a way to run it anywhere.
+struct Network {
+  Graph graph;
+  Tensor x, labels, loss, correct;
+  train::Training training;
+
+  explicit Network(const train::Optimizer& optimizer = train::Adam{.rate = 0.05F},
+                   const train::MinimizeOptions& options = {}) {
+    x = graph.input({{kBatch, kWidth}}, "x");
+    labels = graph.input({{kBatch}, DType::i64}, "labels");
+    const auto layer = [&](Tensor in, std::int64_t from, std::int64_t to, const char* name) {
+      const Graph::Layer scope(graph, name);
+      return linear(in, graph.parameter({to, from}, Init::kaiming_uniform(from, 3), "weight"),
+                    graph.parameter({to}, Init::kaiming_uniform(from, 4), "bias"));
+    };
+    const Tensor hidden = dropout(relu(layer(x, kWidth, 8, "0")), 0.25, 7);
+    const Tensor logits = layer(hidden, 8, kClasses, "1");
+    loss = softmax_cross_entropy(logits, labels);
+    correct = count_correct(logits, labels);
+    training = minimize(loss, optimizer, options);
+  }
+
+  [[nodiscard]] Program compiled(const Options& options) {
+    return compile(graph, {training.entry("train", {correct}), {"evaluate", {loss, correct}}},
+                   options);
+  }
+};
+
+struct Batch {
+  std::vector<float> x;
+  std::vector<std::int64_t> labels;
+
+  Batch(int step, std::int64_t rows) {
+    for (std::int64_t i = 0; i < rows * kWidth; ++i)
+      x.push_back(static_cast<float>((i * 7 + step * 13) % 11) / 11.0F - 0.4F);
+    for (std::int64_t i = 0; i < rows; ++i) labels.push_back((i + step) % kClasses);
+  }
+  [[nodiscard]] std::vector<Feed> feeds(const Network& n) const {
+    const auto rows = static_cast<std::int64_t>(labels.size());
+    return {{n.x, ArrayView::of(std::span(x), {rows, kWidth}, DType::f32)},
+            {n.labels, ArrayView::of(std::span(labels), {rows}, DType::i64)}};
+  }
+};
+
+Options on(const std::shared_ptr<FakeLauncher>& launcher) {
+  Options options;
+  options.launcher = launcher;
+  return options;
+}
+
+/// The same arithmetic on the CPU.
+Options on_cpu() {
+  Options options;
+  options.chunks = 1;
+  options.use_team = options.fuse_updates = options.features = options.winograd = false;
+  return options;
+}
+
+float scalar(const Program& program, Tensor tensor) { return program.read(tensor).as<float>()[0]; }
+
+std::int64_t rows_at(int step) { return step % 3 == 2 ? kBatch - 2 : kBatch; }
+
+std::vector<float> losses(Network& network, const Options& options, int steps) {
+  Program program = network.compiled(options);
+  std::vector<float> result;
+  for (int step = 0; step < steps; ++step) {
+    const Batch batch(step, rows_at(step));
+    program.run("train", batch.feeds(network));
+    result.push_back(scalar(program, network.loss));
+    result.push_back(static_cast<float>(program.read(network.correct).as<std::int64_t>()[0]));
+  }
+  const ArrayView weights = program.read(network.graph.column("parameters")[0]);
+  result.insert(result.end(), weights.as<float>().begin(), weights.as<float>().end());
+  return result;
+}
+
+TEST_CASE("device: training gives the CPU's bits, in all modes of memory") {
+  Network network;
+  const std::vector<float> expected = losses(network, on_cpu(), 12);
+  for (const Memory memory : {Memory::planned, Memory::pooled, Memory::direct}) {
+    CAPTURE(to_string(memory));
+    Options options = on(std::make_shared<FakeLauncher>());
+    options.memory = memory;
+    CHECK(losses(network, options, 12) == expected);
+  }
+}
+
+TEST_CASE("device: a step is recorded once per side, and then replayed and nothing else") {
+  Network network;
+  const auto launcher = std::make_shared<FakeLauncher>();
+  Program program = network.compiled(on(launcher));
+  const auto step = [&](int i) { program.run("train", Batch(i, kBatch).feeds(network)); };
+  step(0);  // issued one by one: libraries load what they need
+  CHECK(launcher->counts().recorded == 0);
+  CHECK(launcher->counts().kernels > 5);
+  step(1);
+  step(2);
+  const FakeLauncher::Counts before = launcher->counts();
+  CHECK(before.recorded == 2);
+  for (int i = 3; i < 13; ++i) step(i);
+  const FakeLauncher::Counts after = launcher->counts();
+  CHECK(after.replayed - before.replayed == 10);
+  CHECK(after.copies - before.copies == 20);  // x and labels; rows are as many as before
+  CHECK(after.recorded == before.recorded);
+  CHECK(after.kernels == before.kernels);
+  CHECK(after.memory == before.memory);
+}
+
+TEST_CASE("device: steps that nobody waits for keep their order and their feeds") {
+  Network network;
+  const std::vector<float> expected = losses(network, on_cpu(), 40);
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  for (int i = 0; i < 40; ++i) {
+    Batch batch(i, rows_at(i));
+    program.run("train", batch.feeds(network));
+    std::fill(batch.x.begin(), batch.x.end(), 1e9F);  // the caller's again
+  }
+  CHECK(scalar(program, network.loss) == expected[78]);
+}
+
+TEST_CASE("device: what is not fed is what was fed last, whichever side comes next") {
+  Network network;
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  Program other = network.compiled(on_cpu());
+  const Batch first(0, kBatch), second(1, kBatch);
+  const auto expected = [&](const Batch& x, const Batch& labels) {
+    const std::vector<Feed> both{x.feeds(network)[0], labels.feeds(network)[1]};
+    other.run("evaluate", both);
+    return scalar(other, network.loss);
+  };
+  const auto feed = [&](const Batch& batch, std::size_t slot) {
+    const Feed one = batch.feeds(network)[slot];
+    program.run("evaluate", {&one, 1});
+    return scalar(program, network.loss);
+  };
+  program.run("evaluate", first.feeds(network));
+  for (int i = 0; i < 4; ++i) CHECK(feed(second, 0) == expected(second, first));
+  for (int i = 0; i < 3; ++i) {
+    program.run("evaluate");
+    CHECK(scalar(program, network.loss) == expected(second, first));
+  }
+  CHECK(feed(second, 1) == expected(second, second));
+  program.write(network.x, first.feeds(network)[0].values);
+  program.run("evaluate");
+  CHECK(scalar(program, network.loss) == expected(first, second));
+  CHECK(feed(first, 1) == expected(first, first));
+}
+
+TEST_CASE("device: the learning rate is written, and weights are read, between steps") {
+  Network network(train::Sgd{.rate = 0.1F});
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  const Tensor weight = network.graph.column("parameters")[0];
+  const auto values = [&] {
+    const ArrayView view = program.read(weight);
+    return std::vector<float>(view.as<float>().begin(), view.as<float>().end());
+  };
+  for (int i = 0; i < 4; ++i) program.run("train", Batch(i, kBatch).feeds(network));
+  const std::vector<float> before = values();
+  const float zero = 0.0F;
+  program.write(network.training.rate, ArrayView::of(std::span(&zero, 1), {}, DType::f32));
+  for (int i = 0; i < 3; ++i) program.run("train", Batch(i, kBatch).feeds(network));
+  CHECK(values() == before);
+}
+
+TEST_CASE("device: a lent table lies on the device, and another one is recorded anew") {
+  Graph graph;
+  const Tensor table = graph.lent({{3, 2}}, "table");
+  const Tensor indices = graph.input({{2}, DType::i32}, "indices");
+  const Tensor y = gather(table, indices);
+  const auto launcher = std::make_shared<FakeLauncher>();
+  Program program = compile(graph, {{"run", {y}}}, on(launcher));
+  const std::vector<std::int32_t> numbers{2, 0};
+  const auto run = [&] {
+    const Feed feed{indices, ArrayView::of(std::span(numbers), {2}, DType::i32)};
+    for (int i = 0; i < 4; ++i) program.run("run", {&feed, 1});
+    const ArrayView result = program.read(y);
+    return std::vector<float>(result.as<float>().begin(), result.as<float>().end());
+  };
+  const std::vector<float> one{0, 1, 2, 3, 4, 5}, two{10, 11, 12, 13, 14, 15};
+  const auto lend = [&](const std::vector<float>& values) {
+    program.lend(table, program.to_device(ArrayView::of(std::span(values), {3, 2}, DType::f32)));
+  };
+  CHECK_THROWS_AS((void)run(), ArgumentError);
+  lend(one);
+  CHECK(run() == std::vector<float>{4, 5, 0, 1});
+  const int recorded = launcher->counts().recorded;
+  lend(two);
+  CHECK(run() == std::vector<float>{14, 15, 10, 11});
+  CHECK(launcher->counts().recorded == recorded + 2);
+}
+
+TEST_CASE("device: the plan holds a second slot per input, and the peak is as predicted") {
+  Network network;
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  const Blueprint& blueprint = program.blueprint();
+  std::size_t columns = 0, inputs = 0;
+  for (int id = 0; id < blueprint.tensors.size(); ++id) {
+    const auto i = static_cast<std::size_t>(id);
+    const std::size_t bytes = memory::aligned(blueprint.tensors.spec[i].bytes());
+    if (blueprint.tensors.persistent(id)) columns += bytes;
+    if (blueprint.tensors.column[i] == "inputs") inputs += bytes;
+  }
+  CHECK(blueprint.persistent_bytes == columns + inputs);
+  program.watch_peak();
+  for (int i = 0; i < 3; ++i) program.run("train", Batch(i, kBatch).feeds(network));
+  CHECK(program.measured_peak_bytes() == blueprint.predicted_peak_bytes());
+}
+
+TEST_CASE("device: an observer sees each node, and host memory is refused") {
+  Network network;
+  const auto launcher = std::make_shared<FakeLauncher>();
+  Program program = network.compiled(on(launcher));
+  std::size_t seen = 0;
+  const Observer observer{{}, [&](const Entry&, const Step&) { ++seen; }};
+  program.run("train", Batch(0, kBatch).feeds(network), &observer);
+  CHECK(seen == program.blueprint().entry("train").steps.size());
+  memory::HostResource host;
+  Options options = on(launcher);
+  options.resource = &host;
+  CHECK_THROWS_WITH_AS((void)network.compiled(options),
+                       "program: the resource gives host memory but the program runs on the "
+                       "device; name another resource or none",
+                       ArgumentError);
+}
+
+}  // namespace
+}  // namespace poolgrad

@@ -1,0 +1,88 @@
+// A device made of the host: kernels and copies are put on worker threads, and its memory can be
+// touched by them alone. Counts what it is asked for.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "engine/cuda/context.h"
+#include "engine/launcher.h"
+#include "memory/host_stream.h"
+
+namespace poolgrad::testing {
+
+/// Host memory that claims to be a device's. While nobody has it open, touching it is a fault of
+/// the process.
+class FakeMemory final : public memory::Resource {
+ public:
+  [[nodiscard]] void* allocate_on(memory::Stream stream, std::size_t bytes,
+                                  std::size_t alignment) override;
+  void deallocate_on(memory::Stream stream, void* data, std::size_t bytes,
+                     std::size_t alignment) override;
+  [[nodiscard]] memory::Place place() const override { return {memory::Space::cuda, 0}; }
+
+  void open();
+  void close();
+  [[nodiscard]] int calls() const { return calls_; }
+
+ private:
+  std::mutex mutex_;
+  std::map<void*, std::size_t> blocks_;
+  int open_ = 0;
+  std::atomic<int> calls_ = 0;
+};
+
+class FakeLauncher final : public Launcher {
+ public:
+  using Maker = Kernel (*)(const Site&);
+
+  /// Ops named in `makers` have those kernels, all others the CPU's.
+  explicit FakeLauncher(std::map<std::string, Maker> makers = {}) : makers_(std::move(makers)) {
+    context_.fault = &fault_;
+  }
+  ~FakeLauncher() override;
+
+  Kernel prepare(const OpDef& op, const Site& site) override;
+  std::shared_ptr<memory::Resource> memory() override { return memory_; }
+  std::shared_ptr<memory::Resource> pinned() override {
+    return std::make_shared<memory::HostResource>();
+  }
+  [[nodiscard]] memory::Stream work() const override { return work_.stream(); }
+  [[nodiscard]] memory::Stream copies() const override { return copies_.stream(); }
+  void copy(void* to, const void* from, std::size_t bytes, memory::Stream stream) override;
+  void fill(void* to, std::byte value, std::size_t bytes, memory::Stream stream) override;
+  void begin_recording() override;
+  [[nodiscard]] Recording end_recording() override;
+  void replay(const Recording& recording) override;
+  void check() override;
+
+  /// How often so far: kernels put on the stream one by one, copies outside of recordings,
+  /// recordings begun and replayed, and calls for memory.
+  struct Counts {
+    int kernels = 0, copies = 0, recorded = 0, replayed = 0, memory = 0;
+    bool operator==(const Counts&) const = default;
+  };
+  [[nodiscard]] Counts counts() const {
+    Counts counts = counts_;
+    counts.memory = memory_->calls();
+    return counts;
+  }
+
+ private:
+  using Job = std::function<void()>;
+  void put(Job job, bool on_work);
+  [[nodiscard]] Job opened(Job job);
+
+  std::map<std::string, Maker> makers_;
+  std::shared_ptr<FakeMemory> memory_ = std::make_shared<FakeMemory>();
+  mutable memory::HostStream work_, copies_;
+  std::shared_ptr<std::vector<Job>> recording_;
+  cuda::Fault fault_;
+  cuda::Context context_;
+  Counts counts_;
+};
+
+}  // namespace poolgrad::testing
