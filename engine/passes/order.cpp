@@ -200,9 +200,9 @@ std::vector<std::size_t> alive(const Jobs& jobs, std::span<const int> order) {
 Order lower_peak(const Jobs& jobs, std::vector<int> order, int most_trials) {
   Order result{.jobs = order};
   std::vector<std::size_t> bytes = alive(jobs, order);
-  if (bytes.empty()) return result;
-  result.peak = *std::ranges::max_element(bytes);
-  while (result.trials < most_trials) {
+  result.peak = bytes.empty() ? 0 : *std::ranges::max_element(bytes);
+  result.best = result.peak == 0;
+  while (!result.best && result.trials < most_trials) {
     const auto fullest = static_cast<std::size_t>(std::ranges::max_element(bytes) - bytes.begin());
     auto found = Found::none;
     for (std::size_t half = kHalf; found != Found::order; half *= 4) {

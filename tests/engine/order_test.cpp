@@ -99,6 +99,17 @@ TEST_CASE("order: of small sets of jobs, the peak is that of the best of all ord
   CHECK(lowest > 300);
 }
 
+TEST_CASE("order: of no jobs, or of jobs without bytes, every order is the best, without a trial") {
+  for (const std::size_t count : {0U, 3U}) {
+    const Jobs jobs{.all = std::vector<Job>(count), .blocks = {}};
+    const Order found = lower_peak(jobs, as_given(jobs), 1000);
+    CHECK(found.jobs == as_given(jobs));
+    CHECK(found.peak == 0);
+    CHECK(found.best);
+    CHECK(found.trials == 0);
+  }
+}
+
 TEST_CASE("order: of many jobs, some are moved near the fullest place, within the trials allowed") {
   std::mt19937 random(6);
   int lower = 0;
