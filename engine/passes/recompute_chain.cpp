@@ -11,8 +11,7 @@
 namespace poolgrad::passes {
 namespace {
 
-constexpr std::int64_t kUnits = 256;     // in which all values are counted
-constexpr std::size_t kMostLinks = 128;  // time grows with their third power
+constexpr std::int64_t kUnits = 256;  // in which all values are counted
 
 std::size_t row(int id) { return static_cast<std::size_t>(id); }
 
@@ -34,10 +33,10 @@ class Chain {
     }
   }
 
-  /// Whether each value is made of the one before it alone, and read after all behind it.
+  /// Whether each value is made of no other than the one before it, and read after all behind it.
   bool close() {
     for (int v = 0; v < count(); ++v) {
-      for (const int from : sources_of(value(v).node))
+      for (const int from : sources_of(value(v).node).values)
         if (from != v - 1) return false;
     }
     for (const Run& run : walk_.runs)
@@ -47,7 +46,7 @@ class Chain {
       if (value(v).first_read < 0) return false;
       if (v > 0 && value(v).last_read >= value(v - 1).first_read) return false;
     }
-    return count() > 1 && values_.size() <= kMostLinks;
+    return count() > 1;
   }
 
   std::vector<Choice> choices() {
@@ -68,29 +67,31 @@ class Chain {
   [[nodiscard]] int count() const { return static_cast<int>(values_.size()); }
   [[nodiscard]] const Value& value(int v) const { return values_[row(v)]; }
 
-  /// Visits what is made on the way from values to what `node` reads, and answers those values.
-  template <typename F>
-  void visit(int node, std::set<int>& sources, const F& on_the_way) const {
+  /// What a node reads, back to values: those, and the nodes on the way, each once.
+  struct Sources {
+    std::set<int> values, on_the_way;
+  };
+  void follow(int node, Sources& found) const {
     for (const int id : walk_.nodes[row(node)].inputs) {
       const int from = walk_.producer[row(id)];
       if (from < 0 || walk_.backward(from)) continue;
       if (value_of_[row(from)] >= 0) {
-        sources.insert(value_of_[row(from)]);
-      } else if (walk_.nodes[row(from)].op->view != nullptr ||
-                 walk_.usual[row(from)] != Saved::kept) {
-        on_the_way(from);
-        visit(from, sources, on_the_way);
+        found.values.insert(value_of_[row(from)]);
+      } else if ((walk_.nodes[row(from)].op->view != nullptr ||
+                  walk_.usual[row(from)] != Saved::kept) &&
+                 found.on_the_way.insert(from).second) {
+        follow(from, found);
       }
     }
   }
-  [[nodiscard]] std::set<int> sources_of(int node) const {
-    std::set<int> sources;
-    visit(node, sources, [](int) {});
-    return sources;
+  [[nodiscard]] Sources sources_of(int node) const {
+    Sources found;
+    follow(node, found);
+    return found;
   }
   void note_reads(int node) {
     if (walk_.nodes[row(node)].op->view != nullptr) return;
-    for (const int v : sources_of(node)) {
+    for (const int v : sources_of(node).values) {
       Value& read = values_[row(v)];
       const int place = place_of_[row(node)];
       if (read.first_read < 0) read.first_read = place;
@@ -147,11 +148,10 @@ class Chain {
       if (v < count()) {
         link.us = estimator_.us_of(value(v).node);
         link.bytes = bytes_of(v);
-        std::set<int> sources;
-        visit(value(v).node, sources, [&](int node) {
+        for (const int node : sources_of(value(v).node).on_the_way) {
           link.us += estimator_.us_of(node);
           link.making += static_cast<std::int64_t>(estimator_.bytes_of(node));
-        });
+        }
       }
       if (v > 0) {
         const int begin = value(v - 1).first_read;

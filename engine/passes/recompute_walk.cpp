@@ -139,7 +139,8 @@ bool Walk::can_be_made_again(int i) const {
 bool Walk::original(int id, int place, const std::vector<Saved>& saved) const {
   const int s = storages.of[row(id)];
   const int made_by = maker[row(s)];
-  return made_by < 0 || saved[row(made_by)] == Saved::kept || place <= last_forward_[row(s)];
+  return made_by < 0 ||
+         original({id, producer[row(id)], made_by, last_forward_[row(s)]}, place, saved);
 }
 
 /// Whether what `node` makes can be made part by part in run `r`.
