@@ -14,6 +14,8 @@ namespace poolgrad {
 namespace {
 
 constexpr std::string_view kFirstLine = "poolgrad tuning 1", kBetween = " | ";
+constexpr std::size_t kMostCandidates = 32;  // of a problem, and more than any op has
+constexpr std::size_t kMostShown = 80;       // bytes of a line that errors repeat
 
 std::vector<std::string_view> split(std::string_view line) {
   std::vector<std::string_view> fields;
@@ -42,7 +44,8 @@ std::optional<Tuning::Time> time_of(std::string_view field) {
 
 /// op, problem, what is chosen, and at least its time.
 std::optional<Tuning::Line> line_of(const std::vector<std::string_view>& fields) {
-  if (fields.size() < 4 || fields[0].empty() || fields[1].empty()) return {};
+  if (fields.size() < 4 || fields.size() > 3 + kMostCandidates) return {};
+  if (fields[0].empty() || fields[1].empty()) return {};
   Tuning::Line line{.chosen = std::string(fields[2]), .times = {}};
   for (std::size_t i = 3; i < fields.size(); ++i) {
     auto time = time_of(fields[i]);
@@ -99,9 +102,9 @@ Tuning Tuning::parse(std::string_view given, const std::string& name) {
   Reader reader(given, name);
   (void)reader.next();
   if (const std::string_view made = reader.next(); made != kernels_run_on())
-    throw FileError(
-        poolgrad::text(name, ": was made on ", std::quoted(std::string(made), '\'', '\0'),
-                       " but kernels run on '", kernels_run_on(), "' here; name another file"));
+    throw FileError(poolgrad::text(name, ": was made on '", made.substr(0, kMostShown),
+                                   "' but kernels run on '", kernels_run_on(),
+                                   "' here; name another file"));
   for (std::string_view line = reader.next();; line = reader.next()) {
     if (line == poolgrad::text("end ", tuning.size())) break;
     const auto fields = split(line);

@@ -109,10 +109,25 @@ TEST_CASE("tuning: a table that is damaged is refused with the line, whatever wa
   }
 }
 
+TEST_CASE("tuning: a line with more candidates than any op has is refused unread") {
+  std::string line = "op | p | c0";
+  for (int i = 0; i < 32; ++i) line += text(" | c", i, " 1.0");
+  CHECK(error_of(kHeader + line + "\nend 1\n") == "none");
+  line += " | c32 1.0";
+  CHECK(error_of(kHeader + line + "\nend 1\n").starts_with("t: line 3 is no 'op | problem"));
+}
+
 TEST_CASE("tuning: a table of another instruction set or library is refused") {
-  CHECK(error_of("poolgrad tuning 1\nsse9, Eigen 1.0\nend 0\n") ==
-        text("t: was made on 'sse9, Eigen 1.0' but kernels run on '", kernels_run_on(),
-             "' here; name another file"));
+  const auto refusal = [](const std::string& made) {
+    return text("t: was made on '", made, "' but kernels run on '", kernels_run_on(),
+                "' here; name another file");
+  };
+  const auto made_on = [](const std::string& what) {
+    return error_of("poolgrad tuning 1\n" + what + "\nend 0\n");
+  };
+  CHECK(made_on("sse9, Eigen 1.0") == refusal("sse9, Eigen 1.0"));
+  CHECK(made_on("Eigen's") == refusal("Eigen's"));
+  CHECK(made_on(std::string(1000, 'x')) == refusal(std::string(80, 'x')));
 }
 
 TEST_CASE("tuning: without a table the rule decides, with one the choice, in plan and run") {
