@@ -93,15 +93,15 @@ class Runner {
 
   [[nodiscard]] float loss() const { return loss_; }
 
-  /// Of the next batch.
+  /// Of the next batch. None is read ahead meanwhile: all slots are copied, and put back.
   Profile profile(Batches& batches, int steps) {
-    return poolgrad::profile(program_, entry_, next_feeds(batches), steps);
+    return poolgrad::profile(program_, entry_, next_feeds(batches, /*go_on=*/false), steps);
   }
 
  private:
   /// What to feed for the next batch; nothing at the end of the epoch. Read ahead: the batch after
-  /// it is on its way then.
-  std::span<const Feed> next_feeds(Batches& batches) {
+  /// it is on its way then, if it is to `go_on`.
+  std::span<const Feed> next_feeds(Batches& batches, bool go_on = true) {
     if (!ahead_ || !ahead_->pending()) {
       const std::span<const std::int32_t> batch = batches.next();
       if (batch.empty()) return {};
@@ -113,6 +113,7 @@ class Runner {
       ahead_->begin(batch);
     }
     const std::span<const Feed> feeds = ahead_->take();
+    if (!go_on) return feeds;
     if (const std::span<const std::int32_t> after = batches.next(); !after.empty())
       ahead_->begin(after);
     return feeds;

@@ -185,8 +185,25 @@ TEST_CASE("fit: reading ahead, it can be stopped and go on") {
                          {.should_stop = [&] { return ++steps == 3; }});
   CHECK(result.interrupted);  // with a batch on its way
   CHECK(result.steps == 3);
-  result = fit(task, program, problem.data, {.epochs = 1, .profile_steps = 2});
-  CHECK(result.profile.has_value());
+  result = fit(task, program, problem.data, {.epochs = 1});
+  CHECK_FALSE(result.interrupted);
+  CHECK(result.steps == 7);
+}
+
+TEST_CASE("fit: a profile after reading ahead changes no byte; no batch is on its way meanwhile") {
+  const Problem problem;
+  TaskSpec what = spec(16);
+  what.read_ahead = true;
+  const Task task = make_task(what);
+  std::vector<float> results[2];
+  for (const bool profiled : {false, true}) {
+    Program program = compile(*task.graph, task.entries);
+    const FitResult result =
+        fit(task, program, problem.data, {.epochs = 1, .profile_steps = profiled ? 2 : 0});
+    CHECK(result.profile.has_value() == profiled);
+    results[profiled] = weights(program);
+  }
+  CHECK(results[0] == results[1]);
 }
 
 TEST_CASE("fit: the data is lent for as long as it trains") {
