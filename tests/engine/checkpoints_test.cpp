@@ -21,7 +21,7 @@ struct Taken {
 /// made once more.
 class Run {
  public:
-  Run(const std::vector<Link>& links, const Again& again) : links_(links), again_(again) {
+  Run(const std::vector<Link>& links, const Again& again) : links_(links) {
     const int last = static_cast<int>(links.size());
     now_.resize(links.size(), -1);
     for (int value = 1; value < last; ++value) make(value, 0);
@@ -72,7 +72,6 @@ class Run {
   }
 
   const std::vector<Link>& links_;
-  const Again& again_;
   std::vector<int> now_;
   std::vector<Life> lives_;
   std::vector<std::int64_t> beside_;  // moment -> bytes that are no values

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <span>
 #include <vector>
@@ -36,13 +37,14 @@ struct SmallImages {
   }
 };
 
-/// The largest difference between values at the same place; 1e9 for unequal sizes, and a NaN is the
-/// worst.
+/// The largest difference between values at the same place; infinite for unequal sizes and for NaN.
 inline double gap(const std::vector<float>& a, const std::vector<float>& b) {
-  double worst = a.size() == b.size() ? 0 : 1e9;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+  constexpr double kInfinite = std::numeric_limits<double>::infinity();
+  if (a.size() != b.size()) return kInfinite;
+  double worst = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
     const double apart = std::abs(static_cast<double>(a[i]) - b[i]);
-    worst = apart <= worst ? worst : apart;
+    worst = std::max(worst, std::isnan(apart) ? kInfinite : apart);
   }
   return worst;
 }

@@ -116,8 +116,10 @@ double gap(const Value& a, const Value& b) {
   if (a.spec.dtype == DType::f32) return testing::difference(a, b);
   if (a.spec.dtype == DType::f64 && a.spec == b.spec) {
     double worst = 0.0;
-    for (std::size_t i = 0; i < a.as<double>().size(); ++i)
-      worst = std::max(worst, std::abs(a.as<double>()[i] - b.as<double>()[i]));
+    for (std::size_t i = 0; i < a.as<double>().size(); ++i) {
+      const double apart = std::abs(a.as<double>()[i] - b.as<double>()[i]);
+      worst = std::isnan(apart) ? INFINITY : std::max(worst, apart);
+    }
     return worst;
   }
   return a.same_bits(b) ? 0.0 : 1.0;
