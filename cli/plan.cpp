@@ -29,8 +29,9 @@ int plan_model(const Flags& flags) {
     return {{{count, 28, 28}, DType::u8}, {{count}, DType::u8}};
   };
   spec.tables = {columns(60000), columns(10000)};  // their number changes no plan
-  const Options options = program_options(flags.plan);
+  Options options = program_options(flags.plan);
   if (flags.what_if.asked()) {
+    options.measure = false;
     if (options.tuning && options.tuning->size() == 0) {
       throw FileError(text("--tune: '", flags.plan.tune,
                            "' has no times, and questions take none; leave out the question once"));
@@ -82,10 +83,9 @@ void add_plan(CLI::App& app, int& exit_code) {
       "With --budget what the backward pass reads is computed again instead of kept, as far as\n"
       "needed: the same bits in less memory and more time. --budget 1 fails and names the\n"
       "smallest there is.\n"
-      "--tune FILE plans with the kernels that train takes with it; what FILE lacks is timed and "
-      "added.\n"
-      "The questions --max-batch, --sweep and --smallest take no times: they plan by rules where\n"
-      "FILE says nothing.\n"
+      "--tune FILE plans with the kernels that train takes with it; what FILE lacks is timed and\n"
+      "added. The questions --max-batch, --sweep and --smallest take no times: they plan by rules\n"
+      "where FILE says nothing.\n"
       "Buffers are alive in [lower, upper), half-open; the columns alignment, at (a fixed offset,\n"
       "empty where any will do) and, for a team, member,first_phase,end_phase are optional. With\n"
       "--capacity the exit code is 3 when no plan is within it and 4 when none was found in time;\n"

@@ -197,14 +197,13 @@ void add_train(CLI::App& app, int& exit_code) {
                     "then time 50 more steps node by node, which change nothing");
   command->add_flag("--json", flags->json, "one JSON object per line instead of text");
   command->footer(
-      "The profile sums up nodes by op and layer, over all threads: parts of one layer's work "
-      "count\n"
-      "as calls. Below it stands what each thread did: kernels, waiting for others, the rest.\n"
+      "The profile sums up nodes by op and layer, over all threads: parts of one layer's work\n"
+      "count as calls. Below it stands what each thread did: kernels, waiting for others, the\n"
+      "rest.\n"
       "Without --memory-limit the limit is what the machine and its control group have free.\n"
       "--tune FILE chooses the kernels of products and convolutions by measured times instead of\n"
-      "rules. What FILE lacks is timed before training, in a second or two, and added: the next "
-      "run\n"
-      "with it has the same kernels, plan and bits.\n"
+      "rules. What FILE lacks is timed before training, in a second or two, and added: the next\n"
+      "run with it has the same kernels, plan and bits.\n"
       "Ctrl-C finishes the step, writes the file of --save and exits with 130.\n"
       "\n"
       "Examples:\n"
