@@ -157,7 +157,8 @@ void bind_program(nb::module_& module) {
               "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
               "budget: int | None = None, "
               "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
-              "recompute: bool = True, schedule: bool = True, in_place: bool = True, "
+              "recompute: bool = True, schedule: bool = True, order: bool = True, "
+              "in_place: bool = True, "
               "winograd: bool = True, tune: str | os.PathLike | None = None) -> Program"),
       "Plans the entries and takes the arena. Roots are kept, so they can be viewed.");
 }
