@@ -57,7 +57,8 @@ struct Options {
   /// Measured times (tuning.h) that choose among the implementations of an op, instead of rules.
   /// What the table lacks is timed while the program is drafted, and added to it; with `measure`
   /// off it goes by the rules, as all does where there is no table. The choice changes rounding and
-  /// workspaces, which are planned: one table, one program.
+  /// workspaces, which are planned: one table, one program. Threads that draft at once need a table
+  /// each.
   std::shared_ptr<Tuning> tuning{};
   bool measure = true;
 

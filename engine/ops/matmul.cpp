@@ -218,14 +218,14 @@ Candidates matmul_candidates(const Site& site) {
   Candidates all{words(p), {{"eigen", [p] { return std::optional(by_eigen(p)); }}}};
 #ifdef POOLGRAD_ONEDNN
   auto& list = all.best_first;
-  const auto before_eigen = [&list](bool better, const Candidate& candidate) {
-    list.insert(better ? list.begin() : list.end(), candidate);
+  const auto insert = [&list](bool best, const Candidate& candidate) {
+    list.insert(best ? list.begin() : list.end(), candidate);
   };
   const bool eigen_first = eigen_is_faster(p.product);
-  before_eigen(!eigen_first,
-               {"onednn", [p] { return onednn::prepare("matmul", [&] { return by_onednn(p); }); }});
+  insert(!eigen_first,
+         {"onednn", [p] { return onednn::prepare("matmul", [&] { return by_onednn(p); }); }});
   if (can_be_turned(p)) {
-    before_eigen(
+    insert(
         !eigen_first && is_better_turned(p.product),
         {"turned", [p] { return onednn::prepare("matmul", [&] { return by_onednn_turned(p); }); }});
   }
