@@ -41,7 +41,7 @@ Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& opti
   if (options.fuse_updates) passes::fuse_updates(*result);
   passes::layout(*result, options.layout);
   if (options.recompute) {
-    passes::keep_signs(*result);
+    if (options.launcher == nullptr) passes::keep_signs(*result);  // its ops have no CUDA kernels
     passes::recompute(*result);
   }
   if (options.schedule) passes::schedule(*result);

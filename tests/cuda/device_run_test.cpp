@@ -1,4 +1,6 @@
 // Programs on a device of the host's: what is fed, recorded, replayed and answered.
+#include <algorithm>
+
 #include <doctest/doctest.h>
 
 #include "engine/ops.h"
@@ -98,6 +100,23 @@ TEST_CASE("device: training gives the CPU's bits, in all modes of memory") {
     options.memory = memory;
     CHECK(losses(network, options, 12) == expected);
   }
+}
+
+TEST_CASE("device: a ReLU's values are kept there, and not bits, which have kernels of the CPU's") {
+  Graph graph;
+  const Tensor x = graph.input({{32, 1, 16, 16}}, "x");
+  const Tensor weight = graph.parameter({8, 1, 3, 3}, Init::kaiming_uniform(9, 1), "weight");
+  const Tensor y = relu(conv2d(x, weight, {}, {.padding = {1, 1}}));
+  const Tensor labels = graph.input({{32}, DType::i64}, "labels");
+  const train::Training training = train::minimize(
+      softmax_cross_entropy(flatten(global_avg_pool2d(y)), labels), train::Sgd{.rate = 0.1F});
+  const auto keeps_signs = [&](const Options& options) {
+    const Blueprint blueprint = draft(graph, {training.entry("train")}, options);
+    return std::ranges::any_of(blueprint.entry("train").graph->nodes,
+                               [](const Node& node) { return node.op->name == "relu_signs"; });
+  };
+  CHECK(keeps_signs(on_cpu()));
+  CHECK_FALSE(keeps_signs(on(std::make_shared<FakeLauncher>())));
 }
 
 TEST_CASE("device: a step is recorded once per side, and then replayed and nothing else") {
