@@ -23,14 +23,20 @@ namespace {
   throw ArgumentError(text(flag, ": no '", typed, "'; choose ", choices));
 }
 
-constexpr const char* kModels = "mlp, cnn, resnet, resnet20, chain or unet";
-constexpr std::array<std::string_view, 6> kModelNames{"mlp",      "cnn",   "resnet",
-                                                      "resnet20", "chain", "unet"};
+constexpr std::array kModels{"mlp", "cnn", "resnet", "resnet20", "chain", "unet"};
+
+/// "mlp, cnn, ... or unet".
+std::string model_names() {
+  std::string names = kModels.front();
+  for (std::size_t i = 1; i < kModels.size(); ++i)
+    names += text(i + 1 < kModels.size() ? ", " : " or ", kModels[i]);
+  return names;
+}
 
 /// Of names that nobody has, and flags that belong to another model than the one that is named.
 void check_model(const PlanFlags& flags) {
-  if (std::ranges::find(kModelNames, flags.model) == kModelNames.end())
-    refuse("--model", flags.model, kModels);
+  if (std::ranges::find(kModels, flags.model) == kModels.end())
+    refuse("--model", flags.model, model_names());
   const bool blocks = flags.model == "resnet";
   const bool width = blocks || flags.model == "chain" || flags.model == "unet";
   if (flags.model != "mlp" && !flags.hidden.empty()) {
@@ -127,7 +133,7 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
     all.push_back(option);
     return option;
   };
-  add(command.add_option("--model", flags.model, kModels)->capture_default_str(), "NAME");
+  add(command.add_option("--model", flags.model, model_names())->capture_default_str(), "NAME");
   add(command.add_option("--hidden", flags.hidden, "widths of the mlp's hidden layers [128]")
           ->delimiter(','),
       "N,N,...");
