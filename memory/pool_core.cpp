@@ -37,8 +37,6 @@ PoolCore::PoolCore(Resource& upstream, const PoolOptions& options)
     : upstream_(upstream), options_(options) {
   if (options_.initial_bytes == 0) return;
   const auto bytes = checked_aligned(options_.initial_bytes, kPage);
-  blocks_.reserve(1);
-  slabs_.reserve(1);
   if (!bytes || add_slab(*bytes) == nullptr) fail(options_.initial_bytes);
 }
 
@@ -57,12 +55,12 @@ void* PoolCore::allocate(Stream stream, std::size_t bytes, std::size_t alignment
   if (!size || spare > std::numeric_limits<std::size_t>::max() - *size) fail(bytes);
   blocks_.reserve(2);
   live_.reserve_one();
-  const Request request{.stream = stream,
-                        .own = stream.is_caller() ? nullptr : &pending_of(stream),
-                        .bytes = bytes,
-                        .size = *size,
-                        .alignment = alignment,
-                        .room = *size + spare};
+  Request request{.stream = stream,
+                  .own = own_of(stream),
+                  .bytes = bytes,
+                  .size = *size,
+                  .alignment = alignment,
+                  .room = *size + spare};
   Block* block = find(request);
   take(block, request);
   live_.insert(block);
@@ -73,13 +71,15 @@ void* PoolCore::allocate(Stream stream, std::size_t bytes, std::size_t alignment
 }
 
 void PoolCore::deallocate(Stream stream, void* data, std::size_t bytes) {
+  // Lanes know blocks by numbers, of which any other address may look like one.
+  const bool possible = data != nullptr && reinterpret_cast<std::uintptr_t>(data) % kGranule == 0;
   const bool looked_for = bytes == 0 || worth_a_lane(aligned(bytes, kGranule));
-  if (stream.is_caller() && looked_for && lanes_.give_back(data)) return;
+  if (stream.is_caller() && possible && looked_for && lanes_.give_back(data)) return;
   const Guard guard(*this, stream);
-  Pending* const owner = stream.is_caller() ? nullptr : &pending_of(stream);
+  Pending* const owner = own_of(stream);
   const std::uint64_t number = owner != nullptr ? owner->mark() : 0;  // may throw: nothing is done
   Block* block = live_.remove(data);
-  if (block == nullptr) block = lanes_.withdraw(data);
+  if (block == nullptr && possible) block = lanes_.withdraw(data);
   if (block == nullptr) {
     throw std::invalid_argument(
         "pool: an address was given back that is not live here; it was freed twice or belongs "
@@ -200,35 +200,27 @@ Pending* PoolCore::known(Stream stream) const {
 Pending& PoolCore::pending_of(Stream stream) {
   if (Pending* pending = known(stream)) return *pending;
   for (const auto& pending : pending_) {
-    if (!pending->empty()) continue;  // of a stream that may be gone by now
-    pending->open(stream);
+    if (!pending->idle()) continue;
+    pending->open(stream);  // in place of a stream that may be gone by now
     return *pending;
   }
   return *pending_.emplace_back(std::make_unique<Pending>(stream));
 }
 
-/// What waits for nothing any more becomes everybody's; answers whether anything did.
-bool PoolCore::settle() {
-  bool any = false;
+/// What waits for nothing any more becomes everybody's.
+void PoolCore::settle() {
   for (const auto& pending : pending_) {
     pending->poll();
     while (pending->oldest_passed()) {
       Block* const block = pending->oldest();
       take_out(block);
       set_free(block, nullptr, 0);
-      any = true;
     }
   }
-  return any;
 }
 
-bool PoolCore::empty_lanes() {
-  bool any = false;
-  lanes_.empty([&](Block* block) {
-    release(block, nullptr, 0);
-    any = true;
-  });
-  return any;
+void PoolCore::empty_lanes() {
+  lanes_.empty([&](Block* block) { release(block, nullptr, 0); });
 }
 
 /// A new slab as one free block of at least what is asked for; null when there is none.
@@ -238,8 +230,6 @@ Block* PoolCore::grow(const Request& request) {
                                 : std::clamp(reserved_bytes_, kMiB, 64 * kMiB);
   const auto wanted = checked_aligned(std::max(request.room, usual), kPage);
   if (!wanted) return nullptr;
-  blocks_.reserve(3);  // the slab's, and two for the splits that follow
-  slabs_.reserve(slabs_.size() + 1);
   if (Block* block = add_slab(*wanted)) return block;
   return grow_exactly(request);  // if need be, no more than is asked for
 }
@@ -255,6 +245,8 @@ Block* PoolCore::add_slab(std::size_t bytes) {
       (reserved_bytes_ > options_.limit_bytes || bytes > options_.limit_bytes - reserved_bytes_)) {
     return nullptr;
   }
+  blocks_.reserve(3);  // the slab's, and two for the splits that follow
+  slabs_.reserve(slabs_.size() + 1);
   void* data = nullptr;
   try {
     data = upstream_.allocate(bytes, kPage);

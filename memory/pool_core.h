@@ -55,13 +55,13 @@ class PoolCore {
   static constexpr std::size_t kLarge = std::size_t{64} << 10U;
 
   // Who may have which block: from the cheapest to the last resort.
-  Block* find(const Request& request);
+  Block* find(Request& request);
   [[nodiscard]] Block* best_usable(const Request& request) const;
-  Block* usable_after_asking(const Request& request);
+  Block* after_asking(const Request& request);
   Block* join_own_run(const Request& request);
   Block* take_over(const Request& request);
   Block* join_any_run(const Request& request);
-  Block* wait_here(const Request& request);
+  Block* wait_here(Request& request);
   Block* grow(const Request& request);
   Block* grow_exactly(const Request& request);
   template <typename May>
@@ -92,9 +92,12 @@ class PoolCore {
 
   // Streams and lanes.
   Pending& pending_of(Stream stream);
+  [[nodiscard]] Pending* own_of(Stream stream) {
+    return stream.is_caller() ? nullptr : &pending_of(stream);
+  }
   [[nodiscard]] Pending* known(Stream stream) const;
-  bool settle();
-  bool empty_lanes();
+  void settle();
+  void empty_lanes();
   /// Large blocks always: who asks for one again soon gets the same, whose pages are there.
   [[nodiscard]] bool worth_a_lane(std::size_t bytes) const {
     return bytes >= kLarge || use_lanes_.load(std::memory_order_relaxed);

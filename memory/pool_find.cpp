@@ -6,11 +6,9 @@
 
 namespace poolgrad::memory {
 
-Block* PoolCore::find(const Request& request) {
+Block* PoolCore::find(Request& request) {
   if (Block* block = best_usable(request)) return block;
-  if (Block* block = usable_after_asking(request)) return block;
-  if (Block* block = join_own_run(request)) return block;
-  if (Block* block = take_over(request)) return block;
+  if (Block* block = after_asking(request)) return block;
   if (Block* block = grow(request)) return block;
   if (options_.reuse == Reuse::wait) {
     if (Block* block = join_any_run(request)) return block;
@@ -28,10 +26,13 @@ Block* PoolCore::best_usable(const Request& request) const {
   return shared->bytes < own->bytes ? shared : own;
 }
 
-Block* PoolCore::usable_after_asking(const Request& request) {
-  const bool settled = settle();
-  const bool emptied = empty_lanes();
-  return settled || emptied ? best_usable(request) : nullptr;
+/// All that keeps the slabs as they are and lets the calling thread go on.
+Block* PoolCore::after_asking(const Request& request) {
+  settle();
+  empty_lanes();
+  if (Block* block = best_usable(request)) return block;
+  if (Block* block = join_own_run(request)) return block;
+  return take_over(request);
 }
 
 /// The smallest run that fits, of the stream's own blocks and everybody's between them.
@@ -97,8 +98,8 @@ Block* PoolCore::join(const Run& run, const Request& request) {
 }
 
 /// The calling thread waits for the streams, with the lock open: others free meanwhile, and so may
-/// the work that is waited for.
-Block* PoolCore::wait_here(const Request& request) {
+/// the work that is waited for. So all may have changed since, what is kept for the stream too.
+Block* PoolCore::wait_here(Request& request) {
   const auto waiting = [&] {
     for (const auto& pending : pending_) {
       if (!pending->empty()) return true;
@@ -109,9 +110,11 @@ Block* PoolCore::wait_here(const Request& request) {
     lock_.unlock();
     std::this_thread::sleep_for(std::chrono::microseconds(20));
     lock_.lock();
-    blocks_.reserve(3);
+    blocks_.reserve(2);
     live_.reserve_one();
-    if (Block* block = usable_after_asking(request)) return block;
+    request.own = own_of(request.stream);
+    if (Block* block = after_asking(request)) return block;
+    if (Block* block = join_any_run(request)) return block;
   }
   return grow_exactly(request);
 }

@@ -25,6 +25,12 @@ class Pending {
     open_ = true;
   }
   [[nodiscard]] bool empty() const { return oldest_ == nullptr; }
+  /// No blocks, and as far as is known all work done that blocks waited for: those taken over by
+  /// other streams are not here any more, but still wait.
+  [[nodiscard]] bool idle() {
+    poll();
+    return empty() && count_ == 0;
+  }
   [[nodiscard]] Block* oldest() const { return oldest_; }
 
   /// Records an event for all work now on the stream, and answers its number, higher than all

@@ -1,6 +1,8 @@
 // Who is given which bytes, in the order of streams: single cases. Random ones are in
 // pool_stress_test.
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -179,6 +181,106 @@ TEST_CASE("pool: waits for the streams before it gives slabs back") {
   CHECK(sound);
 }
 
+TEST_CASE("pool: so it does where another stream took the bytes over and a third one came") {
+  HostResource host;
+  Poison poison(host);
+  HostStream first, second, third;
+  bool sound = false;
+  {
+    Pool pool(poison, {.initial_bytes = 8192, .limit_bytes = 8192});
+    auto* const data = static_cast<char*>(pool.allocate_on(first.stream(), 4096, 64));
+    void* const other = pool.allocate(4096, 64);
+    first.enqueue([&sound, data] {
+      data[0] = 1;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      sound = data[0] == 1;
+    });
+    pool.deallocate_on(first.stream(), data, 4096, 64);
+    CHECK(pool.allocate_on(second.stream(), 4096, 64) == data);
+    pool.deallocate_on(third.stream(), other, 4096, 64);
+  }
+  first.synchronize();
+  CHECK(sound);
+}
+
+std::atomic<int> asked = 0;
+
+/// A table for streams whose events count in `asked` how often they are asked whether they are
+/// done.
+StreamOps counting() {
+  static const StreamOps* ops = nullptr;
+  HostStream stream;
+  ops = stream.stream().ops;
+  StreamOps result = *ops;
+  result.done = [](void* event) { return ++asked, ops->done(event); };
+  return result;
+}
+
+/// A request on another thread that waits in the pool, for a stream with such a table.
+class Waiting {
+ public:
+  Waiting(Pool& pool, Stream stream, std::size_t bytes) {
+    asked = 0;
+    thread_ = std::thread([&pool, stream, bytes, this] {
+      data_ = pool.allocate_on(stream, bytes, 64);
+      data_.notify_all();
+    });
+    while (asked < 5) std::this_thread::yield();  // before it waits it asks less often
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() { thread_.join(); }
+
+  /// Null after so long that it seems to wait still.
+  [[nodiscard]] void* data() const {
+    for (int i = 0; i < 5000 && data_ == nullptr; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return data_;
+  }
+
+ private:
+  std::atomic<void*> data_ = nullptr;
+  std::thread thread_;
+};
+
+TEST_CASE("pool: who waits for a stream is given what others free meanwhile") {
+  HostResource host;
+  Pool pool(host, {.initial_bytes = 8192, .limit_bytes = 8192});
+  const StreamOps ops = counting();
+  Held held;
+  const Stream stream{held.stream.handle, &ops};
+  void* const pending = pool.allocate_on(stream, 4096, 64);
+  void* const live = pool.allocate(4096, 64);
+  pool.deallocate_on(stream, pending, 4096, 64);
+  const Waiting waiting(pool, {}, 4096);
+  pool.deallocate(live, 4096, 64);
+  CHECK(waiting.data() == live);
+  held.let_go();
+}
+
+TEST_CASE("pool: who waits for a stream also waits for those that came meanwhile") {
+  HostResource host;
+  Pool pool(host, {.initial_bytes = 3 * 4096, .limit_bytes = 3 * 4096});
+  const StreamOps ops = counting();
+  Held held, late;
+  HostStream asking;
+  const Stream stream{held.stream.handle, &ops};
+  void* const pending = pool.allocate_on(stream, 4096, 64);
+  void* const a = pool.allocate(4096, 64);
+  void* const b = pool.allocate(4096, 64);
+  pool.deallocate_on(stream, pending, 4096, 64);
+  const Waiting waiting(pool, asking.stream(), 8192);
+  pool.deallocate_on(late.stream, b, 4096, 64);
+  pool.deallocate_on(late.stream, a, 4096, 64);
+  held.let_go();
+  CHECK(waiting.data() != nullptr);
+  const Event used(asking.stream());
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK_FALSE(used.done());
+  late.let_go();
+  asking.synchronize();
+}
+
 TEST_CASE("pool: an event that cannot be recorded leaves the block live") {
   static bool refuse = true;
   HostStream worker;
@@ -222,6 +324,25 @@ TEST_CASE("pool: threads that meet at the lock keep blocks by them, and lose non
   }
   CHECK(pool.allocate(std::size_t{1} << 20U, 64) != nullptr);  // all of it, in one piece
   CHECK(pool.statistics().live_blocks == 1);
+}
+
+TEST_CASE(
+    "pool: addresses that no block can have are refused, with blocks kept by a thread or none") {
+  HostResource host;
+  Pool pool(host);
+  constexpr std::size_t kLarge = std::size_t{64} << 10U;  // kept
+  pool.deallocate(pool.allocate(kLarge, 64), kLarge, 64);
+  for (const bool kept : {true, false}) {
+    CAPTURE(kept);
+    if (!kept) CHECK(pool.statistics().live_blocks == 0);
+    for (const std::uintptr_t address : {std::uintptr_t{0}, std::uintptr_t{kLarge + 1}}) {
+      void* const data = reinterpret_cast<void*>(address);
+      for (const std::size_t bytes : {std::size_t{0}, std::size_t{8}, kLarge})
+        CHECK_THROWS_AS(pool.deallocate_on({}, data, bytes, 64), std::invalid_argument);
+    }
+  }
+  CHECK(pool.statistics().live_blocks == 0);
+  CHECK(pool.statistics().free_blocks == 1);
 }
 
 TEST_CASE("on stream: containers live on a stream that is not the default one") {
