@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "memory/plan_random.h"
@@ -13,9 +14,11 @@ namespace {
 
 using Index = std::size_t;
 
+using ByTime = std::map<int, std::vector<Index>>;
+
 /// Pieces by the time they begin, or end, at.
-std::map<int, std::vector<Index>> by_time(const std::vector<Piece>& pieces, int Piece::*time) {
-  std::map<int, std::vector<Index>> result;
+ByTime by_time(const std::vector<Piece>& pieces, int Piece::*time) {
+  ByTime result;
   for (Index i = 0; i < pieces.size(); ++i) result[pieces[i].*time].push_back(i);
   return result;
 }
@@ -26,15 +29,16 @@ std::map<std::pair<int, int>, std::vector<Index>> by_life(const std::vector<Piec
   return result;
 }
 
-/// Those of `pieces` at `time` that have `size`.
-std::vector<Index> sized(const std::map<int, std::vector<Index>>& at, int time,
-                         const std::vector<Piece>& pieces, std::int64_t size) {
-  std::vector<Index> result;
-  const auto found = at.find(time);
-  if (found == at.end()) return result;
-  for (const Index i : found->second) {
-    if (pieces[i].size == size) result.push_back(i);
-  }
+std::vector<Index> at(const ByTime& pieces, int time) {
+  const auto found = pieces.find(time);
+  return found == pieces.end() ? std::vector<Index>{} : found->second;
+}
+
+/// Those at `time` that have `size`.
+std::vector<Index> sized(const ByTime& by_time, int time, const std::vector<Piece>& pieces,
+                         std::int64_t size) {
+  std::vector<Index> result = at(by_time, time);
+  std::erase_if(result, [&](Index i) { return pieces[i].size != size; });
   return result;
 }
 
@@ -120,8 +124,7 @@ bool Joined::join_supported_stacks() {
         if (sized(end, life.first, pieces_, size).empty() &&
             sized(begin, life.second, pieces_, size).empty())
           continue;
-        join({life.first, life.second, size}, {{node_of_[a], 0}, {node_of_[b], pieces_[a].size}});
-        gone_[a] = gone_[b] = 1;
+        stack(a, b);
         any = true;
       }
     }
@@ -129,34 +132,50 @@ bool Joined::join_supported_stacks() {
   return any;
 }
 
-/// Two of equal lives that belong to one group both where they begin and where they end; two that
-/// are a group.
-bool Joined::join_groups() {
-  std::vector<int> times;
-  for (const Piece& piece : pieces_) times.insert(times.end(), {piece.first, piece.end});
-  std::ranges::sort(times);
-  times.erase(std::unique(times.begin(), times.end()), times.end());
-  const auto place = [&](int time) {
-    return static_cast<int>(std::ranges::lower_bound(times, time) - times.begin());
-  };
-  std::vector<std::int64_t> spare(times.size() - 1, capacity_);
-  std::vector<Piece> placed;
-  for (const Piece& piece : pieces_) {
-    placed.push_back({place(piece.first), place(piece.end), piece.size});
-    for (int c = placed.back().first; c < placed.back().end; ++c)
-      spare[static_cast<std::size_t>(c)] -= piece.size;
+/// Which pieces belong to one group at a seam, as sums of sizes tell.
+class Joined::Groups {
+ public:
+  Groups(const std::vector<Piece>& pieces, std::int64_t capacity) {
+    std::vector<int> times;
+    for (const Piece& piece : pieces) times.insert(times.end(), {piece.first, piece.end});
+    std::ranges::sort(times);
+    times.erase(std::unique(times.begin(), times.end()), times.end());
+    const auto place = [&](int time) {
+      return static_cast<int>(std::ranges::lower_bound(times, time) - times.begin());
+    };
+    std::vector<std::int64_t> spare(times.size() - 1, capacity);
+    for (const Piece& piece : pieces) {
+      placed_.push_back({place(piece.first), place(piece.end), piece.size});
+      for (int c = placed_.back().first; c < placed_.back().end; ++c)
+        spare[static_cast<std::size_t>(c)] -= piece.size;
+    }
+    seams_.emplace(placed_, static_cast<int>(spare.size()));
+    seams_->divide(spare);
   }
-  Seams seams(placed, static_cast<int>(spare.size()));
-  seams.divide(spare);
+
+  [[nodiscard]] bool one(Index a, bool a_at_end, Index b, bool b_at_end) const {
+    const int group = seams_->least_group(static_cast<int>(a), a_at_end);
+    return group != Seams::kUnknown && group == seams_->least_group(static_cast<int>(b), b_at_end);
+  }
+
+ private:
+  std::vector<Piece> placed_;  // in columns
+  std::optional<Seams> seams_;
+};
+
+bool Joined::join_groups() {
+  const Groups groups(pieces_, capacity_);
+  return join_group_rows(groups) || join_group_stacks(groups);
+}
+
+/// Two of one size that are a group where the one ends and the other begins.
+bool Joined::join_group_rows(const Groups& groups) {
   bool any = false;
   const auto begin = by_time(pieces_, &Piece::first);
   for (Index left = 0, count = pieces_.size(); left < count; ++left) {
-    const int group = seams.least_group(static_cast<int>(left), true);
-    const auto behind = begin.find(pieces_[left].end);
-    if (group == Seams::kUnknown || behind == begin.end() || gone_[left] != 0) continue;
-    for (const Index right : behind->second) {
-      if (pieces_[left].size != pieces_[right].size || gone_[right] != 0 ||
-          seams.least_group(static_cast<int>(right), false) != group || doubted(left, right))
+    if (gone_[left] != 0) continue;
+    for (const Index right : sized(begin, pieces_[left].end, pieces_, pieces_[left].size)) {
+      if (gone_[right] != 0 || !groups.one(left, true, right, false) || doubted(left, right))
         continue;
       join({pieces_[left].first, pieces_[right].end, pieces_[left].size},
            {{node_of_[left], 0}, {node_of_[right], 0}});
@@ -165,22 +184,19 @@ bool Joined::join_groups() {
       break;
     }
   }
-  if (any) return true;
+  return any;
+}
+
+/// Two of equal lives that belong to one group both where they begin and where they end.
+bool Joined::join_group_stacks(const Groups& groups) {
+  bool any = false;
   for (const auto& [life, group] : by_life(pieces_)) {
     for (Index k = 1; k < group.size(); ++k) {
       for (Index j = 0; j < k; ++j) {
         const Index a = group[k], b = group[j];
         if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b)) continue;
-        bool together = true;
-        for (const bool at_end : {false, true}) {
-          const int whole = seams.least_group(static_cast<int>(a), at_end);
-          together = together && whole != Seams::kUnknown &&
-                     whole == seams.least_group(static_cast<int>(b), at_end);
-        }
-        if (!together) continue;
-        join({life.first, life.second, pieces_[a].size + pieces_[b].size},
-             {{node_of_[a], 0}, {node_of_[b], pieces_[a].size}});
-        gone_[a] = gone_[b] = 1;
+        if (!groups.one(a, false, b, false) || !groups.one(a, true, b, true)) continue;
+        stack(a, b);
         any = true;
       }
     }
@@ -197,40 +213,40 @@ bool Joined::join_groups() {
 bool Joined::join_wheels() {
   const auto begin = by_time(pieces_, &Piece::first);
   const auto end = by_time(pieces_, &Piece::end);
-  const auto at = [](const std::map<int, std::vector<Index>>& map, int time) {
-    const auto found = map.find(time);
-    return found == map.end() ? std::vector<Index>{} : found->second;
-  };
   bool any = false;
-  for (Index hub = 0; hub < pieces_.size(); ++hub) {
-    const Piece& h = pieces_[hub];
-    for (const Index left : at(end, h.first)) {
-      const std::int64_t over = pieces_[left].size - h.size;
-      if (over <= 0) continue;
-      for (const Index top : sized(begin, h.first, pieces_, over)) {
-        if (top == hub || pieces_[top].end <= h.end) continue;
-        for (const Index bottom : at(end, h.end)) {
-          if (bottom == hub || pieces_[bottom].first != pieces_[left].first) continue;
-          for (const Index right : sized(begin, h.end, pieces_, h.size + pieces_[bottom].size)) {
-            const Index all[] = {hub, left, top, bottom, right};
-            if (pieces_[right].end != pieces_[top].end ||
-                std::ranges::any_of(all, [&](Index i) { return gone_[i] != 0; }))
-              continue;
-            const std::int64_t low = pieces_[bottom].size;
-            join({pieces_[left].first, pieces_[top].end, low + pieces_[left].size},
-                 {{node_of_[bottom], 0},
-                  {node_of_[left], low},
-                  {node_of_[hub], low},
-                  {node_of_[right], 0},
-                  {node_of_[top], low + h.size}});
-            for (const Index i : all) gone_[i] = 1;
-            any = true;
-          }
+  for (Index hub = 0, count = pieces_.size(); hub < count; ++hub) {
+    if (gone_[hub] == 0 && join_wheel(hub, begin, end)) any = true;
+  }
+  return any;
+}
+
+/// The first wheel around `hub`.
+bool Joined::join_wheel(Index hub, const ByTime& begin, const ByTime& end) {
+  const Piece h = pieces_[hub];
+  const auto free = [&](Index i) { return gone_[i] == 0 && i != hub; };
+  for (const Index left : at(end, h.first)) {
+    const std::int64_t over = pieces_[left].size - h.size;
+    if (over <= 0 || !free(left)) continue;
+    for (const Index top : sized(begin, h.first, pieces_, over)) {
+      if (!free(top) || pieces_[top].end <= h.end) continue;
+      for (const Index bottom : at(end, h.end)) {
+        if (!free(bottom) || pieces_[bottom].first != pieces_[left].first) continue;
+        const std::int64_t low = pieces_[bottom].size;
+        for (const Index right : sized(begin, h.end, pieces_, h.size + low)) {
+          if (!free(right) || pieces_[right].end != pieces_[top].end) continue;
+          join({pieces_[left].first, pieces_[top].end, low + pieces_[left].size},
+               {{node_of_[bottom], 0},
+                {node_of_[left], low},
+                {node_of_[hub], low},
+                {node_of_[right], 0},
+                {node_of_[top], low + h.size}});
+          for (const Index i : {hub, left, top, bottom, right}) gone_[i] = 1;
+          return true;
         }
       }
     }
   }
-  return any;
+  return false;
 }
 
 /// Two of equal lives, from where there are fewest to choose from; with a seed, about there.
@@ -240,7 +256,8 @@ bool Joined::join_one_stack(std::uint64_t& state) {
   double least = 0;
   for (const auto& [life, group] : groups) {
     if (group.size() < 2) continue;
-    double weight = static_cast<double>(group.size()) * 1e6 + (life.second - life.first);
+    const auto length = static_cast<double>(std::int64_t{life.second} - life.first);
+    double weight = static_cast<double>(group.size()) * 1e6 + length;
     if (state != 0) weight *= 0.2 + static_cast<double>(draw(state) % 1000) / 1000;
     if (best != nullptr && weight >= least) continue;
     best = &group;
@@ -252,12 +269,15 @@ bool Joined::join_one_stack(std::uint64_t& state) {
     a = draw(state) % best->size();
     b = (a + 1 + draw(state) % (best->size() - 1)) % best->size();
   }
-  a = (*best)[a];
-  b = (*best)[b];
+  stack((*best)[a], (*best)[b]);
+  return true;
+}
+
+/// Two of equal lives, `b` on top of `a`.
+void Joined::stack(Index a, Index b) {
   join({pieces_[a].first, pieces_[a].end, pieces_[a].size + pieces_[b].size},
        {{node_of_[a], 0}, {node_of_[b], pieces_[a].size}});
   gone_[a] = gone_[b] = 1;
-  return true;
 }
 
 /// The whole is put behind all pieces; its parts go in drop_joined().

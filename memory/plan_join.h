@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -34,6 +35,8 @@ class Joined {
 
  private:
   using Index = std::size_t;
+  using ByTime = std::map<int, std::vector<Index>>;
+  class Groups;
   struct Part {
     Index node = 0;
     std::int64_t offset = 0;
@@ -42,8 +45,12 @@ class Joined {
   bool join_rows();
   bool join_supported_stacks();
   bool join_groups();
+  bool join_group_rows(const Groups& groups);
+  bool join_group_stacks(const Groups& groups);
   bool join_wheels();
+  bool join_wheel(Index hub, const ByTime& begin, const ByTime& end);
   bool join_one_stack(std::uint64_t& state);
+  void stack(Index a, Index b);
   void join(Piece whole, std::vector<Part> parts);
   void drop_joined();
   [[nodiscard]] bool doubted(Index a, Index b) const;

@@ -90,6 +90,21 @@ TEST_CASE("search: rectangles cut into pieces are put together again") {
   }
 }
 
+TEST_CASE("search: so they are where many pieces are of one size") {
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    const testing::Rectangle whole{.steps = 8 + static_cast<int>(seed), .units = 40 + seed};
+    std::vector<Request> requests =
+        testing::CutRectangle(seed, 40, testing::Cuts::wheels, whole).requests();
+    for (std::size_t i = 0, count = requests.size(); i < count; ++i) {  // and once more behind it
+      requests.push_back(requests[i]);
+      requests.back().first += whole.steps;
+      requests.back().end += whole.steps;
+    }
+    CHECK(check(plan(requests), requests) == "");
+  }
+}
+
 TEST_CASE("search: neither the order of requests nor the unit of sizes matters") {
   std::mt19937 random(3);
   for (unsigned seed = 0; seed < 5; ++seed) {
