@@ -39,7 +39,7 @@ class Planner {
           const PlanOptions& options)
       : items_(items),
         proved_(bound),
-        goal_(std::max(bound, goal)),
+        goal_(std::max(bound, std::min(goal, kNothing - 1))),
         limits_(options.nodes, options.seconds),
         rounds_(options.rounds),
         intervals_(are_intervals(items)) {}
@@ -74,6 +74,7 @@ class Planner {
   [[nodiscard]] const PlanLimits& limits() const { return limits_; }
 
  private:
+  static constexpr std::size_t kNothing = std::numeric_limits<std::size_t>::max();
   static constexpr std::int64_t kQuick = 2000;
   static constexpr std::int64_t kSooner = 30'000;  // of any number, before rounds of improvement
 
@@ -138,7 +139,7 @@ class Planner {
   int rounds_;
   bool intervals_;
   std::vector<std::size_t> offsets_;
-  std::size_t top_ = std::numeric_limits<std::size_t>::max();
+  std::size_t top_ = kNothing;
 };
 
 /// The end of the highest fixed item. Throws where two of them share bytes at one moment.

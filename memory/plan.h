@@ -108,7 +108,7 @@ struct PlanOptions {
 /// else in one sweep through time, in O(n log n).
 /// Throws std::invalid_argument for a request that ends before it begins, a member below -1, an
 /// alignment that is no power of two, sizes whose sum does not fit into std::size_t, and fixed
-/// offsets that are not aligned or in conflict.
+/// offsets that are not aligned, in conflict, or so high that the sum on top of them does not fit.
 [[nodiscard]] Plan plan(std::span<const Request> requests, const PlanOptions& options = {});
 
 /// The bytes of the heaviest set of requests that may all be alive at one moment, sizes rounded up

@@ -9,8 +9,13 @@
 namespace poolgrad::memory {
 namespace {
 
-// Half of what there is: a sum of all sizes on top of it still fits.
 constexpr std::size_t kMostFixed = std::numeric_limits<std::size_t>::max() / 2;
+
+/// Of all bytes together: what is rounded up still fits, and the largest number of all, in which
+/// the planner sees that nothing is placed yet, is none of its tops.
+std::size_t most_bytes(std::size_t alignment) {
+  return std::numeric_limits<std::size_t>::max() - std::max<std::size_t>(alignment - 1, 1);
+}
 
 std::string name(std::size_t index) { return "plan: request " + std::to_string(index); }
 
@@ -51,13 +56,25 @@ void check_place(const Request& r, std::size_t index, std::size_t alignment) {
   }
 }
 
+/// What is placed one by one ends at most so much higher than what is fixed.
+void check_top(std::span<const Item> items, std::size_t alignment, std::size_t left) {
+  for (const Item& item : items) {
+    if (item.at == kAnywhere || (item.at + item.size) * alignment <= left) continue;
+    throw std::invalid_argument(name(item.request) + " is fixed at offset " +
+                                std::to_string(item.at * alignment) +
+                                " and may leave too little above it for all other requests; give a "
+                                "lower one or ask for less");
+  }
+}
+
 }  // namespace
 
 std::vector<Item> items(std::span<const Request> requests, std::size_t alignment) {
   check_alignment(alignment, "plan: the plan");
   std::vector<Item> result;
   result.reserve(requests.size());
-  std::size_t left = std::numeric_limits<std::size_t>::max() - (alignment - 1);
+  const std::size_t most = most_bytes(alignment);
+  std::size_t left = most;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const Request& r = requests[i];
     check_times(r, i);
@@ -69,8 +86,7 @@ std::vector<Item> items(std::span<const Request> requests, std::size_t alignment
     if (!bytes || padding > left || *bytes > left - padding) {
       throw std::invalid_argument(name(i) + " of " + std::to_string(r.bytes) +
                                   " bytes brings the sum of all sizes beyond " +
-                                  std::to_string(std::numeric_limits<std::size_t>::max()) +
-                                  "; ask for less");
+                                  std::to_string(most) + "; ask for less");
     }
     left -= *bytes + padding;
     std::size_t at = r.at;
@@ -81,6 +97,7 @@ std::vector<Item> items(std::span<const Request> requests, std::size_t alignment
     result.push_back({i, *bytes / alignment, own / alignment, r.first, r.end, r.first_phase,
                       r.end_phase, r.member, at});
   }
+  check_top(result, alignment, left);
   return result;
 }
 

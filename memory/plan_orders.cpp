@@ -55,7 +55,7 @@ class Profile {
     std::vector<double> live(steps_.size() + 1);
     for (const Item& item : items) {
       live[place(item.first)] += static_cast<double>(item.size);
-      live[place(std::max(item.end, item.first + 1))] -= static_cast<double>(item.size);
+      live[std::max(place(item.end), place(item.first) + 1)] -= static_cast<double>(item.size);
     }
     std::partial_sum(live.begin(), live.end(), live.begin());
     most_.push_back(std::move(live));

@@ -82,7 +82,8 @@ void RelationSearch::reset() {
   changes_.clear();
   for (Index i = 0; i < items_.size(); ++i) {
     const Item& item = items_[i];
-    const auto width = static_cast<std::size_t>(std::max(1, item.end - item.first));
+    const std::int64_t steps = std::int64_t{item.end} - item.first;
+    const auto width = static_cast<std::size_t>(std::max<std::int64_t>(1, steps));
     std::size_t crowd = 0;
     for (const Index k : neighbours_[i]) crowd += items_[k].size;
     const std::size_t ties[] = {item.size, crowd, width};

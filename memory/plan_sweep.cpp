@@ -2,6 +2,7 @@
 #include "memory/plan_sweep.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -80,6 +81,7 @@ class Gaps {
 struct Life {
   int first = 0;
   int end = 0;
+  [[nodiscard]] std::int64_t length() const { return std::int64_t{end} - first; }
 };
 
 }  // namespace
@@ -88,10 +90,10 @@ Sweep sweep(std::span<const Item> items, std::size_t goal) {
   const bool team = std::ranges::any_of(
       items, [&](const Item& item) { return item.member < 0 || item.member != items[0].member; });
   std::vector<Life> lives;
-  std::vector<int> lengths;
+  std::vector<std::int64_t> lengths;
   for (const Item& item : items) {
     lives.push_back(team ? Life{item.first_phase, item.end_phase} : Life{item.first, item.end});
-    lengths.push_back(lives.back().end - lives.back().first);
+    lengths.push_back(lives.back().length());
   }
   std::vector<std::size_t> begins(items.size());
   std::iota(begins.begin(), begins.end(), std::size_t{0});
@@ -106,15 +108,14 @@ Sweep sweep(std::span<const Item> items, std::size_t goal) {
   std::vector<std::size_t> offsets(items.size());
   std::ranges::sort(lengths);
   for (const std::size_t percent : {100, 50, 80}) {  // of the lives count as short
-    const int longest = percent == 100 ? -1 : lengths[lengths.size() * percent / 100];
+    const std::int64_t longest = percent == 100 ? -1 : lengths[lengths.size() * percent / 100];
     Gaps gaps;
     std::size_t top = 0;
     auto ended = ends.begin();
     for (const std::size_t i : begins) {
       for (; lives[*ended].end <= lives[i].first; ++ended)
         gaps.give_back(offsets[*ended], items[*ended].size);
-      offsets[i] =
-          gaps.take(items[i].size, items[i].alignment, lives[i].end - lives[i].first > longest);
+      offsets[i] = gaps.take(items[i].size, items[i].alignment, lives[i].length() > longest);
       top = std::max(top, offsets[i] + items[i].size);
     }
     if (top < best.top) best = {offsets, top};

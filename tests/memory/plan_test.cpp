@@ -177,7 +177,7 @@ TEST_CASE("plan: refuses bad requests with the index, the values and the remedy"
          "9223372036854775807; give a lower one");
   refuse({.bytes = kMost - 64, .first = 0, .end = 1},
          "plan: request 1 of 18446744073709551551 bytes brings the sum of all sizes beyond "
-         "18446744073709551615; ask for less");
+         "18446744073709551552; ask for less");
   CHECK_THROWS_WITH_AS(static_cast<void>(plan({}, {.alignment = 0, .rounds = -1})),
                        "plan: the plan has alignment 0; it must be a power of two",
                        std::invalid_argument);
@@ -190,6 +190,45 @@ TEST_CASE("plan: sizes near the largest number do not wrap around") {
   check_plan_of(requests);
   const std::vector<Request> twice(2, {.bytes = kMost / 2 + 64, .first = 0, .end = 2});
   CHECK_THROWS_AS(static_cast<void>(plan(twice)), std::invalid_argument);
+}
+
+TEST_CASE("plan: the largest sizes, capacities and offsets are placed or refused") {
+  PlanOptions bytes{.alignment = 1};
+  const std::vector<Request> all{{.bytes = kMost, .first = 0, .end = 1}};
+  CHECK_THROWS_AS(static_cast<void>(plan(all, bytes)), std::invalid_argument);
+  const std::vector<Request> most{{.bytes = kMost - 1, .first = 0, .end = 1}};
+  CHECK(plan(most, bytes).arena_bytes == kMost - 1);
+  bytes.capacity = kMost;
+  const std::vector<Request> small{{.bytes = 5, .first = 0, .end = 1}};
+  CHECK(plan(small, bytes).arena_bytes == 5);
+  CHECK(check(plan(small, bytes), small, 1) == "");
+
+  std::vector<Request> high{{.bytes = 64, .first = 0, .end = 1, .at = kMost / 2 - 127},
+                            {.bytes = kMost / 2 + 64, .first = 0, .end = 1}};
+  CHECK_THROWS_WITH_AS(static_cast<void>(plan(high)),
+                       "plan: request 0 is fixed at offset 9223372036854775680 and may leave too "
+                       "little above it for all other requests; give a lower one or ask for less",
+                       std::invalid_argument);
+  high[1].bytes = kMost / 4;
+  CHECK(check(plan(high), high) == "");
+}
+
+TEST_CASE("plan: times may be as far apart as there are numbers") {
+  constexpr int kFirst = std::numeric_limits<int>::min(), kLast = std::numeric_limits<int>::max();
+  for (const std::size_t count : {100U, 5000U}) {
+    CAPTURE(count);
+    std::vector<Request> requests(count, {.bytes = 64, .first = kFirst, .end = kLast});
+    for (std::size_t i = 0; i < count; ++i) {
+      requests[i].bytes += 64 * (i % 7);
+      if (i % 3 == 0) requests[i].first = kLast - 1;
+      if (i % 5 == 0) requests[i].end = kLast - 1;
+      if (requests[i].first >= requests[i].end) requests[i] = {.bytes = 100, .first = 0, .end = 9};
+    }
+    check_plan_of(requests);
+    requests[0].alignment = 4096;
+    requests[1] = {.bytes = 9, .first = kLast, .end = kLast, .member = kSeveral};
+    check_plan_of(requests);
+  }
 }
 
 }  // namespace
