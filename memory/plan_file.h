@@ -10,10 +10,10 @@
 
 namespace poolgrad::memory {
 
-/// The header `id,lower,upper,size`, optionally with `alignment` and with
-/// `member,first_phase,end_phase` (all three), in any order; [lower, upper) and the phases are
-/// half-open, sizes and alignments are bytes. An `offset` column is passed over, so that what was
-/// written can be read again.
+/// The header `id,lower,upper,size`, optionally with `alignment`, with `at` (a fixed offset, empty
+/// for none) and with `member,first_phase,end_phase` (all three), in any order; [lower, upper) and
+/// the phases are half-open, sizes, alignments and offsets are bytes. An `offset` column is passed
+/// over, so that what was written can be read again.
 struct PlanFile {
   std::vector<std::string> ids;
   std::vector<Request> requests;  // one per id
