@@ -45,7 +45,8 @@ bool IntervalSearch::fits(Index piece, const Corner& corner) const {
 }
 
 /// How many more pieces it takes beside and across from `piece` until both sides of a seam it
-/// touches are level. kNever where they never will be and must.
+/// touches are level; where nothing may stay empty, all that are left always do. kNever where a
+/// group that has begun there would not be finished first.
 int IntervalSearch::level_with(Index piece, Index seam) {
   if (seam == 0 || seam == columns_) return Seams::kMany;
   const Piece& p = pieces_[static_cast<std::size_t>(piece)];
@@ -56,9 +57,7 @@ int IntervalSearch::level_with(Index piece, Index seam) {
     if (seams_->group(piece, p.end == seam) != open) return Seams::kNever;
   }
   const std::int64_t rise = step + (p.first == seam ? -p.size : p.size);
-  const int fewest = seams_->fewest(seam, rise, piece);
-  if (fewest == Seams::kNever && (spare_[left] > 0 || spare_[right] > 0)) return Seams::kMany;
-  return fewest;
+  return std::min(seams_->fewest(seam, rise, piece), Seams::kMany);
 }
 
 /// How well `piece` goes with the seams it touches; negative where it cannot.

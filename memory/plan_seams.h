@@ -18,7 +18,7 @@ namespace poolgrad::memory {
 class Seams {
  public:
   static constexpr int kMany = 99;    // more than are worth counting, or not known
-  static constexpr int kNever = 100;  // proved
+  static constexpr int kNever = 100;  // no sum does
   static constexpr int kUnknown = -1;
 
   /// `pieces` in columns.
