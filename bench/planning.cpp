@@ -172,7 +172,8 @@ void large(unsigned count) {
   std::vector<Request> requests(count);
   for (Request& r : requests) {  // most live shortly, some all through, sizes over five decades
     r.first = static_cast<int>(draw() % count);
-    r.end = r.first + 1 + static_cast<int>(draw() % (draw() % 16 == 0 ? 4000U : 60U));
+    const unsigned longest = draw() % 16 == 0 ? 4000 : 60;
+    r.end = r.first + 1 + static_cast<int>(draw() % longest);
     r.bytes = std::size_t{64} << draw() % 16;
     r.bytes += draw() % r.bytes;
   }

@@ -16,14 +16,17 @@ std::vector<Request> short_and_long(unsigned seed, unsigned count) {
   std::vector<Request> requests(count);
   for (Request& r : requests) {
     r.first = static_cast<int>(random() % count);
-    r.end = r.first + 1 + static_cast<int>(random() % (random() % 16 == 0 ? count / 10 : 20U));
+    const unsigned longest = random() % 16 == 0 ? count / 10 : 20;  // drawn before the length
+    r.end = r.first + 1 + static_cast<int>(random() % longest);
     r.bytes = kAlignment * (1 + random() % 10'000);
   }
   return requests;
 }
 
 TEST_CASE("plan wide: intervals end near their bound without a common byte") {
-  for (unsigned seed = 0; seed < 5; ++seed) {
+  constexpr unsigned kSets = 20;
+  double sum = 0;  // of arenas by their bounds
+  for (unsigned seed = 0; seed < kSets; ++seed) {
     CAPTURE(seed);
     const std::vector<Request> requests = short_and_long(seed, 2000);
     PlanLimits limits(-1, 0);
@@ -36,8 +39,9 @@ TEST_CASE("plan wide: intervals end near their bound without a common byte") {
     plan.lower_bound_bytes = plan.proved_bytes = bound.bytes;
     plan.witness = bound.witness;
     CHECK(check(plan, requests) == "");
-    CHECK(static_cast<double>(plan.arena_bytes) < 1.10 * static_cast<double>(bound.bytes));
+    sum += static_cast<double>(plan.arena_bytes) / static_cast<double>(bound.bytes);
   }
+  CHECK(sum / kSets < 1.06);  // one sweep through time: 1.09
 }
 
 TEST_CASE("plan wide: offsets that need more than 32 bits are left to others") {
