@@ -184,8 +184,9 @@ void large(unsigned count) {
          {"question", "large"},
          {"buffers", count},
          {"seconds", seconds},
-         {"arena_over_bound", static_cast<double>(result.arena_bytes) /
-                                  static_cast<double>(result.lower_bound_bytes)}});
+         {"gap_percent", 100 * (static_cast<double>(result.arena_bytes) /
+                                    static_cast<double>(result.lower_bound_bytes) -
+                                1)}});
 }
 
 }  // namespace
