@@ -1,9 +1,7 @@
 """What does it cost to train from files, gathering each batch, against finding it ready?"""
 
-import sys
-
 import machine
-from peers.cells import CELLS
+from peers import cells
 
 
 def add_arguments(group):
@@ -12,10 +10,8 @@ def add_arguments(group):
 
 def measure(options):
     """One row per cell, each from a process of its own in which both sides take turns."""
-    for threads in options.threads:
-        for model, batch in CELLS:
-            print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
-            yield from machine.rows("from_files", model, batch, threads)
+    for cell in cells.each(options.threads):
+        yield from machine.rows("from_files", *cell)
 
 
 def table(rows):

@@ -4,12 +4,11 @@ System calls are those of a run of 2N steps less those of a run of N steps, coun
 """
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import machine
-from peers.cells import CELLS
+from peers import cells
 
 STEPS = {"mlp_small": 2000, "mlp_big": 400, "cnn": 200, "resnet_small": 40}
 WAITING = {"futex", "sched_yield"}  # what waits that outlast the spin are made of
@@ -21,12 +20,10 @@ def add_arguments(group):
 
 def measure(options):
     """One row per cell."""
-    for threads in options.threads:
-        for model, batch in CELLS:
-            print(f"{model}, batch {batch}, threads {threads}", file=sys.stderr)
-            arguments = [model, batch, threads]
-            (row,) = machine.rows("steady", *arguments, STEPS[model])
-            yield row | system_calls(arguments, STEPS[model] // 4)
+    for cell in cells.each(options.threads):
+        steps = STEPS[cell[0]]
+        (row,) = machine.rows("steady", *cell, steps)
+        yield row | system_calls(cell, steps // 4)
 
 
 def system_calls(arguments, steps):

@@ -110,26 +110,32 @@ bool Joined::join_rows() {
   return any;
 }
 
-/// Two of equal lives that together are as large as one piece before or behind them.
-bool Joined::join_supported_stacks() {
-  const auto begin = by_time(pieces_, &Piece::first);
-  const auto end = by_time(pieces_, &Piece::end);
+/// Stacks two of equal lives wherever `fits` says so.
+template <typename Fits>
+bool Joined::stack_where(const Fits& fits) {
   bool any = false;
   for (const auto& [life, group] : by_life(pieces_)) {
     for (Index k = 1; k < group.size(); ++k) {
       for (Index j = 0; j < k; ++j) {
         const Index a = group[k], b = group[j];
-        if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b)) continue;
-        const std::int64_t size = pieces_[a].size + pieces_[b].size;
-        if (sized(end, life.first, pieces_, size).empty() &&
-            sized(begin, life.second, pieces_, size).empty())
-          continue;
+        if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b) || !fits(a, b)) continue;
         stack(a, b);
         any = true;
       }
     }
   }
   return any;
+}
+
+/// Two that together are as large as one piece before or behind them.
+bool Joined::join_supported_stacks() {
+  const auto begin = by_time(pieces_, &Piece::first);
+  const auto end = by_time(pieces_, &Piece::end);
+  return stack_where([&](Index a, Index b) {
+    const std::int64_t size = pieces_[a].size + pieces_[b].size;
+    return !sized(end, pieces_[a].first, pieces_, size).empty() ||
+           !sized(begin, pieces_[a].end, pieces_, size).empty();
+  });
 }
 
 /// Which pieces belong to one group at a seam, as sums of sizes tell.
@@ -187,21 +193,11 @@ bool Joined::join_group_rows(const Groups& groups) {
   return any;
 }
 
-/// Two of equal lives that belong to one group both where they begin and where they end.
+/// Two that belong to one group both where they begin and where they end.
 bool Joined::join_group_stacks(const Groups& groups) {
-  bool any = false;
-  for (const auto& [life, group] : by_life(pieces_)) {
-    for (Index k = 1; k < group.size(); ++k) {
-      for (Index j = 0; j < k; ++j) {
-        const Index a = group[k], b = group[j];
-        if (gone_[a] != 0 || gone_[b] != 0 || doubted(a, b)) continue;
-        if (!groups.one(a, false, b, false) || !groups.one(a, true, b, true)) continue;
-        stack(a, b);
-        any = true;
-      }
-    }
-  }
-  return any;
+  return stack_where([&](Index a, Index b) {
+    return groups.one(a, false, b, false) && groups.one(a, true, b, true);
+  });
 }
 
 /// Five that make a rectangle without any two of them making one: a hub, and four around it of

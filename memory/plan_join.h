@@ -50,6 +50,8 @@ class Joined {
   bool join_wheels();
   bool join_wheel(Index hub, const ByTime& begin, const ByTime& end);
   bool join_one_stack(std::uint64_t& state);
+  template <typename Fits>
+  bool stack_where(const Fits& fits);
   void stack(Index a, Index b);
   void join(Piece whole, std::vector<Part> parts);
   void drop_joined();

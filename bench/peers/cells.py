@@ -98,6 +98,14 @@ def python(module):
     return (sys.executable, "-m", f"peers.{module}")
 
 
+def each(threads):
+    """(network, batch, threads) of each cell, told on standard error as its turn comes."""
+    for count in threads:
+        for network, batch in CELLS:
+            print(f"{network}, batch {batch}, threads {count}", file=sys.stderr)
+            yield network, batch, count
+
+
 # --- the two fastest of the last full run ---------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 // One value of the result per index: ReLU, sums, copies in other orders, dropout.
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
+#include "engine/cuda/turn.h"
 #include "engine/ops/expressions.h"
 #include "engine/ops/settings.h"
 #include "engine/random_bits.h"
@@ -68,18 +69,6 @@ void copy_lines(const Queue& queue, const Lines& l, const std::byte* from, std::
     by(static_cast<const std::uint8_t*>(nullptr));
   }
 }
-
-/// An image is a matrix [rows, columns] before and [columns, rows] after.
-template <typename Word>
-struct Turn {
-  const Word* from;
-  Word* to;
-  std::int64_t rows, columns;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t size = rows * columns, image = i / size, at = i % size;
-    to[i] = from[image * size + at % rows * columns + at / rows];
-  }
-};
 
 template <typename Word>
 Kernel turn(const Site& site) {

@@ -1,20 +1,11 @@
 // Kernels of our own that stand before and after cuDNN's.
 #include "engine/cuda/helpers.h"
 #include "engine/cuda/pixel_sums.h"
+#include "engine/cuda/turn.h"
 #include "engine/ops/expressions.h"
 
 namespace poolgrad::cuda {
 namespace {
-
-struct Turn {
-  const float* from;
-  float* to;
-  std::int64_t rows, columns;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t size = rows * columns, image = i / size, at = i % size;
-    to[i] = from[image * size + at % rows * columns + at / rows];
-  }
-};
 
 struct BiasRelu {
   const float* bias;
@@ -39,7 +30,7 @@ struct Values {
 
 void turn(const Queue& queue, const float* from, float* to, std::int64_t images, std::int64_t rows,
           std::int64_t columns) {
-  each(queue, images * rows * columns, Turn{from, to, rows, columns});
+  each(queue, images * rows * columns, Turn<float>{from, to, rows, columns});
 }
 
 void bias_relu(const Queue& queue, const float* bias, bool relu, float* y, std::int64_t pixels,

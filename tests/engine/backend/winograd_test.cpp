@@ -50,6 +50,14 @@ void each_product(const Problem& p, F f) {
         }
 }
 
+std::vector<double> weight_gradient(const Problem& p, const Data& data) {
+  std::vector<double> sums(data.weight.size());
+  each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
+    sums[weight] += static_cast<double>(data.x[x]) * data.dy[y];
+  });
+  return sums;
+}
+
 /// Root mean square of the differences, relative to that of the values.
 double gap(const std::vector<float>& made, const std::vector<double>& expected) {
   double differences = 0, values = 0;
@@ -117,10 +125,7 @@ TEST_CASE("winograd: the gradient of the weights rounds as little as it says") {
   for (const Problem& p : kSums) {
     CAPTURE(p.tiles());
     const Data data(p);
-    std::vector<double> expected(data.weight.size());
-    each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
-      expected[weight] += static_cast<double>(data.x[x]) * data.dy[y];
-    });
+    const std::vector<double> expected = weight_gradient(p, data);
     testing::Buffer workspace(workspace_bytes(p));
     for (const int level : {1, 3, 4}) {
       if (level > x86_level()) continue;
@@ -135,10 +140,7 @@ TEST_CASE("winograd: the gradient of the weights rounds as little as it says") {
 TEST_CASE("winograd: the gradient of the weights agrees with sums in f64, and can be added") {
   for (const Problem& p : kProblems) {
     const Data data(p);
-    std::vector<double> expected(data.weight.size());
-    each_product(p, [&](std::size_t x, std::size_t y, std::size_t weight) {
-      expected[weight] += static_cast<double>(data.x[x]) * data.dy[y];
-    });
+    const std::vector<double> expected = weight_gradient(p, data);
     testing::Buffer workspace(workspace_bytes(p));
     for (const int level : {1, 3, 4}) {
       if (level > x86_level()) continue;
