@@ -100,12 +100,15 @@ class Chain {
   }
 
   /// As the estimator counts: rows of a part where maker and readers are in one run.
-  [[nodiscard]] std::int64_t bytes_of(int v) const {
-    const double bytes = estimator_.bytes_of(value(v).node);
-    const int r = walk_.run_of[row(value(v).node)];
-    const int parts = walk_.runs[row(r)].parts;
-    const bool within = parts > 1 && run_at(value(v).last_read) == r;
+  [[nodiscard]] std::int64_t bytes_of(int node, int reading_run) const {
+    const double bytes = estimator_.bytes_of(node);
+    const int r = walk_.run_of[row(node)];
+    const int parts = r < 0 ? 1 : walk_.runs[row(r)].parts;
+    const bool within = parts > 1 && reading_run == r;
     return static_cast<std::int64_t>(within ? bytes * members_ / parts : bytes);
+  }
+  [[nodiscard]] std::int64_t bytes_of(int v) const {
+    return bytes_of(value(v).node, run_at(value(v).last_read));
   }
   [[nodiscard]] int run_at(int place) const {
     int r = 0;
@@ -150,7 +153,7 @@ class Chain {
         link.bytes = bytes_of(v);
         for (const int node : sources_of(value(v).node).on_the_way) {
           link.us += estimator_.us_of(node);
-          link.making += static_cast<std::int64_t>(estimator_.bytes_of(node));
+          link.making += bytes_of(node, walk_.run_of[row(value(v).node)]);
         }
       }
       if (v > 0) {

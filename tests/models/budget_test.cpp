@@ -158,6 +158,14 @@ TEST_CASE("budget: one below the smallest feasible is an error that says which t
                        MemoryError);
 }
 
+TEST_CASE("budget: a chain whose batch is cut needs parts of its values, not one of them whole") {
+  const train::TaskSpec chain{.model = models::chain(), .sample = {1, 28, 28}, .batch = 128};
+  const Options options{.threads = 1};
+  const train::Task task = train::make_task(chain);
+  const std::size_t plain = draft(*task.graph, task.entries, options).arena_bytes();
+  CHECK(3 * train::smallest_budget(chain, options) < plain);
+}
+
 /// Of sixty sums of a value and itself, 2^60 ways lead back.
 Tensor doubled(Graph& graph, Tensor x, bool training) {
   const Graph::Layer layer(graph, "fc");
