@@ -70,8 +70,9 @@ def table(rows):
 def picture(rows):
     """Peak (across) against step time (up), both as shares of the plain program's."""
     width, height, margin = 640, 400, 56
-    slowest = max(1.1, *(time for row in rows for _, time in relative(row)))
-    top = 1 + 1.1 * (slowest - 1)
+    slowest = max(time for row in rows for _, time in relative(row))
+    line = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if 1 + 5 * step > slowest)
+    top = 1 + 5 * line
 
     def x(peak):
         return margin + (width - 2 * margin) * peak
@@ -85,7 +86,7 @@ def picture(rows):
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for i in range(6):
-        peak, time = i / 5, 1 + (top - 1) * i / 5
+        peak, time = i / 5, 1 + line * i
         parts += [
             f'<path d="M{x(peak):.1f} {y(1):.1f}V{y(top):.1f}M{x(0):.1f} {y(time):.1f}'
             f'H{x(1):.1f}" stroke="#ddd"/>',
