@@ -55,9 +55,10 @@ struct Statistics {
   double epsilon;
   float *mean, *rstd;
   Fault* fault;
+  const char* op;
   POOLGRAD_BOTH void operator()(std::int64_t i) const {
     const std::int64_t count = *rows * pixels;
-    if (count < 2) raise(fault, Fault::Kind::few_rows, "batch_norm", 0, *rows, 2);
+    if (count < 2) raise(fault, Fault::Kind::few_rows, op, 0, *rows, 2);
     const expressions::Moments m =
         expressions::moments(sums[i], sums[channels + i], static_cast<double>(count));
     mean[i] = static_cast<float>(m.mean);
@@ -196,7 +197,7 @@ Kernel batch_norm_statistics(const Site& site) {
            fault = site.context->fault](const Args& a) {
     each(queue, channels,
          Statistics{a.in<double>(0), a.in<std::int32_t>(1), channels, s.pixels, s.settings.epsilon,
-                    a.out<float>(0), a.out<float>(1), fault});
+                    a.out<float>(0), a.out<float>(1), fault, "batch_norm"});
   }};
 }
 

@@ -9,9 +9,9 @@ namespace poolgrad::cuda {
 /// Written by the first kernel that meets a mistake of the user's; in pinned host memory.
 struct Fault {
   enum class Kind : std::int32_t { none, label, index, few_rows };
-  std::int32_t taken = 0;  // 1: somebody writes or has written the rest
-  Kind kind = Kind::none;  // written last
-  const char* op = nullptr;
+  std::int32_t taken = 0;    // 1: somebody writes or has written the rest
+  Kind kind = Kind::none;    // written last
+  const char* op = nullptr;  // in the host's memory, whoever writes it
   std::int64_t row = 0, value = 0, limit = 0;
 };
 

@@ -19,7 +19,7 @@ namespace poolgrad::cuda {
 inline constexpr int kThreads = 256;          // of a group
 inline constexpr std::int64_t kMost = 65536;  // groups at once; further ones take turns
 
-/// Throws DeviceError where the launch of `op` failed. launcher.cu has it.
+/// Throws DeviceError where the launch of `op` failed. launcher.cpp has it.
 void check_launch(const char* op);
 
 /// A site's stream, and the op for messages.
@@ -71,7 +71,8 @@ struct Group {
   }
 };
 
-/// Tells the host; the first to do so is heard.
+/// Tells the host; the first to do so is heard. `op` is the host's address, which a body is given:
+/// a literal in a body lies on the device, where the host cannot read it.
 POOLGRAD_BOTH inline void raise(Fault* fault, Fault::Kind kind, const char* op, std::int64_t row,
                                 std::int64_t value, std::int64_t limit) {
 #ifdef __CUDA_ARCH__

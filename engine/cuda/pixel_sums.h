@@ -48,7 +48,7 @@ struct SumPart {
   }
 };
 
-/// sums [2, channels], the second only where Out has room: two pointers.
+/// first [channels] and second [channels]: the parts' sums, in order.
 template <typename T>
 struct SumParts {
   const double* parts;

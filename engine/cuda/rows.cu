@@ -37,6 +37,7 @@ struct Loss {
   float* p;
   double* losses;
   Fault* fault;
+  const char* op;
 
   POOLGRAD_BOTH void operator()(std::int64_t row) const {
     const float* from = x + row * classes;
@@ -44,8 +45,7 @@ struct Loss {
     losses[row] = 0.0;
     const std::int64_t label = labels[row];
     const bool counts = row < counting(*rows, first, n), known = label >= 0 && label < classes;
-    if (counts && !known)
-      raise(fault, Fault::Kind::label, "softmax_cross_entropy", first + row, label, classes);
+    if (counts && !known) raise(fault, Fault::Kind::label, op, first + row, label, classes);
     if (!counts || !known) {
       for (std::int64_t i = 0; i < classes; ++i) to[i] = 0.0F;
       return;
@@ -108,13 +108,14 @@ struct CountCorrect {
   const std::int32_t* rows;
   std::int64_t first, n, classes, *result;
   Fault* fault;
+  const char* op;
 
   POOLGRAD_BOTH void operator()(std::int64_t, const Group& group) const {
     const auto right = [this](std::int64_t row) -> std::int64_t {
       const std::int64_t label = labels[row];
       if (label >= 0 && label < classes)
         return expressions::correct(x + row * classes, classes, label) ? 1 : 0;
-      raise(fault, Fault::Kind::label, "count_correct", first + row, label, classes);
+      raise(fault, Fault::Kind::label, op, first + row, label, classes);
       return 0;
     };
     const std::int64_t total = group.sum<std::int64_t>(counting(*rows, first, n), right);
@@ -143,6 +144,7 @@ struct GatherRows {
   float divisor;
   To* to;
   Fault* fault;
+  const char* op;
 
   POOLGRAD_BOTH void operator()(std::int64_t i) const {
     const std::int64_t row = i / width;
@@ -152,7 +154,7 @@ struct GatherRows {
     if (index >= 0 && index < count) {
       to[i] = converted(table[index * width + i % width], divisor, static_cast<const To*>(nullptr));
     } else {
-      raise(fault, Fault::Kind::index, "gather", first + row, index, count);
+      raise(fault, Fault::Kind::index, op, first + row, index, count);
     }
   }
 };
@@ -165,7 +167,7 @@ Kernel gather_of(const Site& site) {
            fault = site.context->fault](const Args& a) {
     each(queue, n * width,
          GatherRows<From, To>{a.in<From>(0), a.in<std::int32_t>(1), a.in<std::int32_t>(2), s.first,
-                              n, width, count, s.how.divisor, a.out<To>(), fault});
+                              n, width, count, s.how.divisor, a.out<To>(), fault, queue.op});
   }};
 }
 
@@ -189,7 +191,7 @@ Kernel softmax_cross_entropy(const Site& site) {
             const auto* rows = a.in<std::int32_t>(2);
             each(queue, n,
                  Loss{a.in<float>(0), a.in<std::int64_t>(1), rows, s.first, n, classes,
-                      a.out<float>(1), losses, fault});
+                      a.out<float>(1), losses, fault, queue.op});
             each_group(queue, 1, SumLosses{losses, rows, n, s.reduction, a.out<float>(0)});
           },
           static_cast<std::size_t>(n) * sizeof(double)};
@@ -212,7 +214,7 @@ Kernel count_correct(const Site& site) {
            fault = site.context->fault](const Args& a) {
     each_group(queue, 1,
                CountCorrect{a.in<float>(0), a.in<std::int64_t>(1), a.in<std::int32_t>(2), first, n,
-                            classes, a.out<std::int64_t>(), fault});
+                            classes, a.out<std::int64_t>(), fault, queue.op});
   }};
 }
 
