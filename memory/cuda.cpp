@@ -86,7 +86,7 @@ void* taken(cudaError_t status, void* data, const char* call, int device, std::s
     check_cuda(status, call);
     return data;
   }
-  (void)cudaGetLastError();  // it would be found again by the next launch
+  (void)cudaGetLastError();  // as in check_cuda()
   std::size_t free = 0, all = 0;
   (void)cudaMemGetInfo(&free, &all);
   throw OutOfMemory("cuda:" + std::to_string(device) + ": " + call + " refused " +
@@ -95,10 +95,12 @@ void* taken(cudaError_t status, void* data, const char* call, int device, std::s
                     bytes, all - free, all);
 }
 
-/// Frees may come when the runtime has been shut down already: then nothing is left to free.
+/// Frees come from destructors, also once a kernel has broken the device or the runtime has been
+/// shut down: that is no failure of theirs. An address that was never given out is.
 void given(cudaError_t status, const char* call) {
   ++calls;
-  if (status != cudaErrorCudartUnloading) check_cuda(status, call);
+  if (status == cudaErrorInvalidValue) check_cuda(status, call);
+  if (status != cudaSuccess) (void)cudaGetLastError();
 }
 
 cudaStream_t order_of(Stream stream, int device) {
@@ -111,6 +113,7 @@ cudaStream_t order_of(Stream stream, int device) {
 void check_cuda(int status, const char* call) {
   const auto error = static_cast<cudaError_t>(status);
   if (error == cudaSuccess) return;
+  (void)cudaGetLastError();  // it would be found again by the next launch
   throw CudaError(std::string("cuda: ") + call + " failed: " + cudaGetErrorName(error) + ", " +
                   cudaGetErrorString(error));
 }
@@ -154,6 +157,7 @@ void* CudaAsyncResource::allocate_on(Stream stream, std::size_t bytes, std::size
 }
 
 void CudaAsyncResource::deallocate_on(Stream stream, void* data, std::size_t, std::size_t) {
+  (void)cudaSetDevice(device_);  // whose default stream may be meant
   given(cudaFreeAsync(data, order_of(stream, device_)), "cudaFreeAsync");
 }
 
