@@ -67,23 +67,33 @@ std::vector<MemberTime> members_of(const Entry& entry, const Moments& at) {
 /// A copy of all that a program keeps between runs, put back at the end.
 class Snapshot {
  public:
-  explicit Snapshot(const Program& program) {
+  explicit Snapshot(Program& program) : program_(program) {
     const TensorTable& tensors = program.blueprint().tensors;
     for (int id = 0; id < tensors.size(); ++id) {
       if (!tensors.persistent(id) || tensors.lent(id)) continue;
-      const ArrayView view = program.view({nullptr, id});
-      const auto* first = static_cast<const std::byte*>(view.data);
-      kept_.emplace_back(view, std::vector(first, first + view.bytes()));
+      const ArrayView values = program.read({nullptr, id});
+      const auto* first = static_cast<const std::byte*>(values.data);
+      kept_.push_back({id, values, std::vector(first, first + values.bytes())});
+      kept_.back().values.data = kept_.back().bytes.data();
     }
   }
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
   ~Snapshot() {
-    for (const auto& [view, bytes] : kept_) std::memcpy(view.data, bytes.data(), bytes.size());
+    try {
+      for (const Kept& kept : kept_) program_.write({nullptr, kept.id}, kept.values);
+    } catch (...) {  // of a device that is broken: whoever uses it next is told
+    }
   }
 
  private:
-  std::vector<std::pair<ArrayView, std::vector<std::byte>>> kept_;
+  struct Kept {
+    int id;
+    ArrayView values;  // at the bytes
+    std::vector<std::byte> bytes;
+  };
+  Program& program_;
+  std::vector<Kept> kept_;
 };
 
 /// Whose work a node is; an update's is that of what it updates.
