@@ -19,6 +19,8 @@ bool makes(const Entry& entry, int id) {
   });
 }
 
+bool on_device(const Feed& feed) { return feed.values.place.space == memory::Space::cuda; }
+
 /// Abandons a recording unless all went well: a stream left recording is of no use to anybody.
 class RecordingGuard {
  public:
@@ -44,23 +46,21 @@ class RecordingGuard {
 
 DeviceRun::DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& blueprint,
                      const std::vector<ArrayView>& views, const memory::Arena& arena)
-    : launcher_(std::move(launcher)), blueprint_(blueprint) {
-  std::size_t bytes = 0;  // a slot or an answer takes two pieces at most
-  for (const ArrayView& view : views) {
-    if (view.data != nullptr) bytes += 2 * memory::aligned(std::max<std::size_t>(view.bytes(), 1));
-  }
-  std::size_t inputs = 0;
+    : launcher_(std::move(launcher)),
+      rows_id_(blueprint.rows_id),
+      planned_(blueprint.options.memory == Memory::planned) {
+  std::size_t bytes = 0;  // two pieces per slot and per answer
   const TensorTable& tensors = blueprint.tensors;
   for (int id = 0; id < tensors.size(); ++id) {
     const std::string& column = tensors.column[row(id)];
     const std::size_t own = tensors.spec[row(id)].bytes();
     if (column == "inputs" || (column == "kept" && own <= kSmall))
-      inputs += 2 * memory::aligned(own);
+      bytes += 2 * memory::aligned(own);
   }
-  pinned_ = std::make_unique<memory::Arena>(launcher_->pinned(), std::min(bytes, inputs));
-  make_slots(views, arena);
-  make_answers(views);
-  make_lanes(views, arena);
+  pinned_ = std::make_unique<memory::Arena>(launcher_->pinned(), bytes);
+  make_slots(blueprint, views, arena);
+  make_answers(blueprint, views);
+  make_lanes(blueprint, views, arena);
 }
 
 DeviceRun::~DeviceRun() {
@@ -75,45 +75,51 @@ std::byte* DeviceRun::take_pinned(std::size_t bytes) {
   return pinned_->at(std::exchange(pinned_used_, pinned_used_ + memory::aligned(bytes)));
 }
 
-void DeviceRun::make_slots(const std::vector<ArrayView>& views, const memory::Arena& arena) {
-  for (int id = 0; id < blueprint_.tensors.size(); ++id) {
-    if (blueprint_.tensors.column[row(id)] != "inputs") continue;
-    const std::size_t bytes = blueprint_.tensors.spec[row(id)].bytes();
+void DeviceRun::make_slots(const Blueprint& blueprint, const std::vector<ArrayView>& views,
+                           const memory::Arena& arena) {
+  for (int id = 0; id < blueprint.tensors.size(); ++id) {
+    if (blueprint.tensors.column[row(id)] != "inputs") continue;
+    const Spec& spec = blueprint.tensors.spec[row(id)];
     auto* const first = static_cast<std::byte*>(views[row(id)].data);
-    auto* const second = arena.at(static_cast<std::size_t>(blueprint_.second_offset[row(id)]));
-    slots_.push_back(
-        {id, bytes, {first, second}, {take_pinned(bytes), take_pinned(bytes)}, {true, true}});
+    auto* const second = arena.at(static_cast<std::size_t>(blueprint.second_offset[row(id)]));
+    slots_.push_back({id,
+                      blueprint.tensors.name[row(id)],
+                      spec,
+                      {first, second},
+                      {take_pinned(spec.bytes()), take_pinned(spec.bytes())},
+                      {true, true}});
   }
 }
 
-void DeviceRun::make_answers(const std::vector<ArrayView>& views) {
-  for (int id = 0; id < blueprint_.tensors.size(); ++id) {
-    const std::size_t bytes = blueprint_.tensors.spec[row(id)].bytes();
-    if (blueprint_.tensors.column[row(id)] != "kept" || bytes > kSmall) continue;
+void DeviceRun::make_answers(const Blueprint& blueprint, const std::vector<ArrayView>& views) {
+  for (int id = 0; id < blueprint.tensors.size(); ++id) {
+    const std::size_t bytes = blueprint.tensors.spec[row(id)].bytes();
+    if (blueprint.tensors.column[row(id)] != "kept" || bytes > kSmall) continue;
     const auto* const device = static_cast<const std::byte*>(views[row(id)].data);
     answers_.push_back(std::make_unique<Answer>(
         Answer{id, bytes, device, {take_pinned(bytes), take_pinned(bytes)}}));
   }
 }
 
-void DeviceRun::make_lanes(const std::vector<ArrayView>& views, const memory::Arena& arena) {
-  const int members = blueprint_.options.threads;
-  for (const Entry& entry : blueprint_.entries) {
+void DeviceRun::make_lanes(const Blueprint& blueprint, const std::vector<ArrayView>& views,
+                           const memory::Arena& arena) {
+  const int members = blueprint.options.threads;
+  for (const Entry& entry : blueprint.entries) {
     lanes_.push_back({{Lane{Bindings(entry, members)}, Lane{Bindings(entry, members)}}});
     Lanes& lanes = lanes_.back();
     for (std::size_t side = 0; side < 2; ++side) {
       Bindings& b = lanes.of[side].bindings;
       for (int s = 0; s < static_cast<int>(entry.storages.all.size()); ++s) {
         const int owner = entry.storages.all[row(s)].persistent;
-        if (owner >= 0 && blueprint_.tensors.lent(owner)) {
+        if (owner >= 0 && blueprint.tensors.lent(owner)) {
           if (side == 0 && entry.storages.all[row(s)].first >= 0) lanes.tables.push_back(owner);
         } else if (owner >= 0) {
           auto* data = static_cast<std::byte*>(views[row(owner)].data);
-          if (blueprint_.tensors.column[row(owner)] == "inputs") data = slot(owner).device[side];
+          if (blueprint.tensors.column[row(owner)] == "inputs") data = slot(owner).device[side];
           b.bind(s, data - entry.storages.begin[row(owner)]);
-        } else if (blueprint_.options.memory == Memory::planned &&
+        } else if (blueprint.options.memory == Memory::planned &&
                    entry.requests[row(s)].bytes > 0) {
-          b.bind(s, arena.at(blueprint_.persistent_bytes + entry.plan.offsets[row(s)]));
+          b.bind(s, arena.at(blueprint.persistent_bytes + entry.plan.offsets[row(s)]));
         }
       }
     }
@@ -125,63 +131,82 @@ void DeviceRun::make_lanes(const std::vector<ArrayView>& views, const memory::Ar
 
 DeviceRun::Slot& DeviceRun::slot(int id) { return *std::ranges::find(slots_, id, &Slot::id); }
 
-/// By way of pinned memory; what lies on the device already, straight from there.
+/// Host values in pinned memory, as the slot has them; what lies on the device already stays there.
+void DeviceRun::stage(const Feed& feed, std::size_t side) {
+  const Slot& to = slot(feed.slot.id);
+  if (on_device(feed)) {
+    if (feed.values.dtype != to.spec.dtype || !feed.values.row_major())
+      throw ArgumentError(text("run: values on the device for input '", to.name,
+                               "' are not dense ones of ", to.spec.dtype, "; convert them first"));
+    return;
+  }
+  ArrayView part{to.pinned[side], to.spec.shape, to.spec.strides(), to.spec.dtype, {}, {}};
+  if (part.shape.rank() > 0) part.shape[0] = feed.values.shape[0];
+  copy(feed.values, part);
+}
+
 void DeviceRun::fill_slot(const Feed& feed) {
   Slot& to = slot(feed.slot.id);
-  const Spec& spec = blueprint_.tensors.spec[row(feed.slot.id)];
   const auto side = row(side_);
-  ArrayView part{to.pinned[side], spec.shape, spec.strides(), spec.dtype, {}, {}};
-  if (part.shape.rank() > 0) part.shape[0] = feed.values.shape[0];
-  const void* from = part.data;
-  if (feed.values.place.space == memory::Space::cuda) {
-    if (feed.values.dtype != spec.dtype || !feed.values.row_major())
-      throw ArgumentError(text("run: values on the device for input '",
-                               blueprint_.tensors.name[row(feed.slot.id)],
-                               "' are not dense ones of ", spec.dtype, "; convert them first"));
-    from = feed.values.data;
-  } else {
-    copy(feed.values, part);
-  }
-  launcher_->copy(to.device[side], from, part.bytes(), launcher_->copies());
+  const std::size_t bytes =
+      static_cast<std::size_t>(feed.values.shape.count()) * size_of(to.spec.dtype);
+  const void* from = on_device(feed) ? feed.values.data : to.pinned[side];
+  launcher_->copy(to.device[side], from, bytes, launcher_->copies());
   to.fresh = {side == 0, side == 1};
 }
 
 /// To the other side. What is not fed is brought along where that side has it from before: on the
-/// same queue, so that no later feed overtakes it.
+/// same queue, so that no later feed overtakes it. Feeds that do not convert are told before
+/// anything is changed.
 void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
-  side_ = 1 - side_;
-  const auto side = row(side_), other = 1 - side;
+  const auto other = row(side_), side = 1 - other;
   const memory::Stream copies = launcher_->copies();
-  fed_[side].wait();         // the pinned slots have been read
+  fed_[side].wait();  // the pinned slots have been read
+  for (const Feed& feed : feeds) stage(feed, side);
+  side_ = 1 - side_;
   copies.wait(done_[side]);  // and the device's by the step
+  if (std::ranges::any_of(feeds, on_device)) copies.wait(done_[other]);  // a step may make them
   for (const Feed& feed : feeds) fill_slot(feed);
   if (rows >= 0 && rows != rows_) {
     rows_ = static_cast<std::int32_t>(rows);
-    const ArrayView one{&rows_, {}, {}, DType::i32, {}, {}};
-    fill_slot({Tensor{nullptr, blueprint_.rows_id}, one});
+    const Feed count{Tensor{nullptr, rows_id_}, {&rows_, {}, {}, DType::i32, {}, {}}};
+    stage(count, side);
+    fill_slot(count);
   }
   for (Slot& s : slots_) {
     if (s.fresh[side]) continue;
-    launcher_->copy(s.device[side], s.device[other], s.bytes, copies);
+    launcher_->copy(s.device[side], s.device[other], s.spec.bytes(), copies);
     s.fresh[side] = true;
   }
   fed_[side].record(copies);
   launcher_->work().wait(fed_[side]);
 }
 
+/// An observer is told of a node's end once it is done, and of the first one's beginning once all
+/// before it is.
 void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer) {
-  runner.run(lanes.of[row(side_)].bindings, observer);
+  Bindings& bindings = lanes.of[row(side_)].bindings;
+  if (observer != nullptr) {
+    const memory::Stream work = launcher_->work();
+    work.synchronize();
+    const Observer waiting{observer->before, [&](const Entry& entry, const Step& step) {
+                             work.synchronize();
+                             if (observer->after) observer->after(entry, step);
+                           }};
+    runner.run(bindings, &waiting);
+  } else {
+    runner.run(bindings, nullptr);
+  }
   for (const Answer* answer : lanes.answers)
     launcher_->copy(answer->pinned[row(side_)], answer->device, answer->bytes, launcher_->work());
 }
 
 void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows,
                     Runner& runner, const Observer* observer) {
-  if (!feeds.empty()) cross(feeds, blueprint_.rows_id >= 0 ? rows : -1);
+  if (!feeds.empty()) cross(feeds, rows_id_ >= 0 ? rows : -1);
   Lanes& lanes = lanes_[entry];
   Launcher::Recording& recording = lanes.of[row(side_)].recording;
-  const bool planned = blueprint_.options.memory == Memory::planned;
-  if (!planned || observer != nullptr || !lanes.warm) {
+  if (!planned_ || observer != nullptr || !lanes.warm) {
     issue(lanes, runner, observer);
     lanes.warm = true;
   } else {
@@ -197,28 +222,35 @@ void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t
 }
 
 void DeviceRun::lend(int id, void* data) {
-  for (std::size_t e = 0; e < lanes_.size(); ++e) {
-    const Storages& storages = blueprint_.entries[e].storages;
+  for (Lanes& lanes : lanes_) {
+    const Storages& storages = lanes.of[0].bindings.entry->storages;
     const int s = storages.of[row(id)];
-    for (Lane& lane : lanes_[e].of) {
+    for (Lane& lane : lanes.of) {
       auto* const first = static_cast<std::byte*>(data);
       lane.bindings.bind(s, first == nullptr ? nullptr : first - storages.begin[row(id)]);
-      if (std::ranges::count(lanes_[e].tables, id) > 0) lane.recording.reset();
+      if (std::ranges::count(lanes.tables, id) > 0) lane.recording.reset();
     }
   }
 }
 
-void DeviceRun::write(int id, void* device, const void* values) {
+void DeviceRun::write(int id, void* device, const void* values, std::size_t bytes) {
   synchronize();
   const memory::Stream work = launcher_->work();
-  const std::size_t bytes = blueprint_.tensors.spec[row(id)].bytes();
   launcher_->copy(device, values, bytes, work);
   if (const auto s = std::ranges::find(slots_, id, &Slot::id); s != slots_.end()) {
     launcher_->copy(s->device[1], values, bytes, work);
     s->fresh = {true, true};
   }
-  if (id == blueprint_.rows_id) std::memcpy(&rows_, values, sizeof rows_);
+  for (const auto& answer : answers_) {
+    if (answer->id == id) answer->side = -1;  // no run made it
+  }
+  if (id == rows_id_) std::memcpy(&rows_, values, sizeof rows_);
   work.synchronize();
+}
+
+void DeviceRun::read(int id, const void* device, void* values, std::size_t bytes) {
+  const auto s = std::ranges::find(slots_, id, &Slot::id);
+  read(s != slots_.end() ? s->device[s->fresh[0] ? 0 : 1] : device, values, bytes);
 }
 
 void DeviceRun::read(const void* device, void* values, std::size_t bytes) {

@@ -2,13 +2,16 @@
 // pinned slots, answers come back through pinned ones, and steps are recorded once and replayed.
 #pragma once
 
+#include <string>
+
 #include "engine/launcher.h"
 #include "engine/runner.h"
 
 namespace poolgrad {
 
 /// Each input has two slots, and entries are bound, recorded and answered once per side. So a feed
-/// crosses to one side while a step still reads the other.
+/// crosses to one side while a step still reads the other. Of the blueprint it keeps the entries'
+/// addresses alone, which stay when a program is moved.
 class DeviceRun {
  public:
   DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& blueprint,
@@ -18,23 +21,25 @@ class DeviceRun {
   /// Waits until the device is done.
   ~DeviceRun();
 
-  /// Copies the values on their way; they may be changed as soon as it returns. `rows`: -1 where
-  /// no feed says. Then puts an entry's step on the work stream and does not wait for it.
+  /// Copies the values on their way; those in host memory may be changed as soon as it returns,
+  /// those on the device by later steps. `rows`: -1 where no feed says. Then puts an entry's step
+  /// on the work stream and does not wait for it, but with an observer for each node of it.
   void run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows, Runner& runner,
            const Observer* observer);
 
   /// Binds a table from now on; entries that read it are recorded anew.
   void lend(int id, void* data);
 
-  /// Dense host values of a persistent tensor, which lies at `device`, in order with the steps.
-  /// Both wait.
-  void write(int id, void* device, const void* values);
+  /// Dense host values of a persistent tensor, which lies at `device`, in order with the steps; of
+  /// an input those that were fed last. All wait.
+  void write(int id, void* device, const void* values, std::size_t bytes);
+  void read(int id, const void* device, void* values, std::size_t bytes);
   void read(const void* device, void* values, std::size_t bytes);
   void send(void* device, const void* values, std::size_t bytes);
   void fill(void* device, std::size_t bytes, std::byte value);
 
-  /// A small kept tensor as the last run left it, in host memory that the next run but one writes
-  /// again; waits for that run only. nullptr: not one of these.
+  /// A small kept tensor as the last run left it, in host memory that the next run may write again;
+  /// waits for that run only. nullptr: not one of these.
   [[nodiscard]] const void* answer(int id);
 
   /// Waits for all work, and throws what kernels found wrong.
@@ -43,7 +48,8 @@ class DeviceRun {
  private:
   struct Slot {  // of an input
     int id;
-    std::size_t bytes;
+    std::string name;
+    Spec spec;
     std::array<std::byte*, 2> device, pinned;
     std::array<bool, 2> fresh;  // holds what was last fed
   };
@@ -65,17 +71,21 @@ class DeviceRun {
     bool warm = false;  // has run once: libraries have loaded what they load at first use
   };
 
-  void make_slots(const std::vector<ArrayView>& views, const memory::Arena& arena);
-  void make_answers(const std::vector<ArrayView>& views);
-  void make_lanes(const std::vector<ArrayView>& views, const memory::Arena& arena);
+  void make_slots(const Blueprint& blueprint, const std::vector<ArrayView>& views,
+                  const memory::Arena& arena);
+  void make_answers(const Blueprint& blueprint, const std::vector<ArrayView>& views);
+  void make_lanes(const Blueprint& blueprint, const std::vector<ArrayView>& views,
+                  const memory::Arena& arena);
   Slot& slot(int id);
   std::byte* take_pinned(std::size_t bytes);
   void cross(std::span<const Feed> feeds, std::int64_t rows);
+  void stage(const Feed& feed, std::size_t side);
   void fill_slot(const Feed& feed);
   void issue(Lanes& lanes, Runner& runner, const Observer* observer);
 
   std::shared_ptr<Launcher> launcher_;
-  const Blueprint& blueprint_;
+  int rows_id_;
+  bool planned_;
   std::unique_ptr<memory::Arena> pinned_;
   std::size_t pinned_used_ = 0;
   std::vector<Slot> slots_;

@@ -319,7 +319,7 @@ void Program::write(Tensor tensor, const ArrayView& values) {
   if (!state_->device) return copy(values, to);
   std::vector<std::byte> dense(to.bytes());
   copy(values, {dense.data(), to.shape, Spec{to.shape}.strides(), to.dtype, {}, {}});
-  state_->device->write(tensor.id, to.data, dense.data());
+  state_->device->write(tensor.id, to.data, dense.data(), dense.size());
 }
 
 ArrayView Program::read(Tensor tensor) const {
@@ -332,7 +332,7 @@ ArrayView Program::read(Tensor tensor) const {
     return values;
   }
   const auto bytes = std::make_shared<std::vector<std::byte>>(values.bytes());
-  state_->device->read(values.data, bytes->data(), bytes->size());
+  state_->device->read(tensor.id, values.data, bytes->data(), bytes->size());
   values.data = bytes->data();
   values.owner = bytes;
   return values;

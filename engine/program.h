@@ -16,8 +16,8 @@ struct Feed {
   ArrayView values;
 };
 
-/// Called around each step on the thread that runs it: timing, tracing, poisoning. Absent: another
-/// loop.
+/// Called around each step on the thread that runs it, on a device `after` once its work is done:
+/// timing, tracing, poisoning. Absent: another loop.
 struct Observer {
   std::function<void(const Entry&, const Step&)> before{}, after{};
 };
@@ -52,8 +52,8 @@ class Program {
 
   /// The values of a persistent or kept tensor in host memory: on the CPU view(), on a device as
   /// the steps so far have left them, which it waits for. Those of a small kept tensor, as losses
-  /// are, are there already and change with the next run but one; others are copied into the view's
-  /// own.
+  /// are, are there already and change with the next run; others are copied into bytes of the
+  /// view's own.
   [[nodiscard]] ArrayView read(Tensor tensor) const;
   /// `values` in the program's memory, so that they can be lent: themselves if they lie there, else
   /// a copy that lives as long as the view. Throws MemoryError.

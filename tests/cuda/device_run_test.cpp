@@ -1,9 +1,12 @@
 // Programs on a device of the host's: what is fed, recorded, replayed and answered.
 #include <algorithm>
+#include <array>
+#include <memory>
 
 #include <doctest/doctest.h>
 
 #include "engine/ops.h"
+#include "engine/profile.h"
 #include "engine/program.h"
 #include "tests/cuda/fake_launcher.h"
 #include "train/minimize.h"
@@ -178,6 +181,71 @@ TEST_CASE("device: what is not fed is what was fed last, whichever side comes ne
   program.run("evaluate");
   CHECK(scalar(program, network.loss) == expected(first, second));
   CHECK(feed(first, 1) == expected(first, first));
+}
+
+TEST_CASE("device: a refused feed changes nothing, and an input is read as it was fed last") {
+  Network network;
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  const Batch first(0, kBatch), second(1, kBatch);
+  program.run("evaluate", first.feeds(network));
+  const float expected = scalar(program, network.loss);
+  const std::array<std::uint16_t, kBatch> halves{};
+  const std::vector<Feed> feeds{
+      second.feeds(network)[0],
+      {network.labels, ArrayView::of(std::span(halves.data(), kBatch), {kBatch}, DType::f16)}};
+  CHECK_THROWS_AS(program.run("evaluate", feeds), ArgumentError);
+  program.run("evaluate");
+  CHECK(scalar(program, network.loss) == expected);
+  for (const Batch& batch : {first, second, first}) {
+    program.run("evaluate", batch.feeds(network));
+    const ArrayView x = program.read(network.x);
+    CHECK(std::ranges::equal(x.as<float>(), batch.x));
+  }
+}
+
+TEST_CASE("device: values that a step has just made can be fed to the next one") {
+  Graph graph;
+  const Tensor x = graph.input({{1, 5000}}, "x"), y = add(x, x);
+  Program program = compile(graph, {{"run", {y}}}, on(std::make_shared<FakeLauncher>()));
+  const std::vector<float> ones(5000, 1.0F);
+  const Feed from_host{x, ArrayView::of(std::span(ones), {1, 5000}, DType::f32)};
+  program.run("run", {&from_host, 1});
+  for (int i = 0; i < 20; ++i) {
+    const Feed from_device{x, program.view(y)};
+    program.run("run", {&from_device, 1});
+  }
+  const ArrayView result = program.read(y);
+  CHECK(std::ranges::count(result.as<float>(), 2097152.0F) == 5000);
+}
+
+TEST_CASE("device: a program goes on after it was moved") {
+  Network network;
+  const std::vector<float> expected = losses(network, on_cpu(), 6);
+  auto first = std::make_unique<Program>(network.compiled(on(std::make_shared<FakeLauncher>())));
+  const auto step = [&](Program& program, int i) {
+    program.run("train", Batch(i, rows_at(i)).feeds(network));
+  };
+  for (int i = 0; i < 3; ++i) step(*first, i);
+  Program second = std::move(*first);
+  first.reset();
+  for (int i = 3; i < 6; ++i) step(second, i);
+  CHECK(scalar(second, network.loss) == expected[10]);
+}
+
+TEST_CASE("device: a profile puts back what its steps have changed") {
+  Network network;
+  Program program = network.compiled(on(std::make_shared<FakeLauncher>()));
+  const auto values = [&](Tensor tensor) {
+    const ArrayView view = program.read(tensor);
+    return std::vector<float>(view.as<float>().begin(), view.as<float>().end());
+  };
+  const Batch batch(0, kBatch);
+  program.run("train", batch.feeds(network));
+  const Tensor weight = network.graph.column("parameters")[0];
+  const std::vector<float> before = values(weight), loss = values(network.loss);
+  CHECK(profile(program, "train", batch.feeds(network), 2).steps == 2);
+  CHECK(values(weight) == before);
+  CHECK(values(network.loss) == loss);
 }
 
 TEST_CASE("device: the learning rate is written, and weights are read, between steps") {
