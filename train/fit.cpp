@@ -48,8 +48,11 @@ class Loan {
   Loan(const Loan&) = delete;
   Loan& operator=(const Loan&) = delete;
   ~Loan() {
-    program_.lend(tables_.samples, {});
-    program_.lend(tables_.labels, {});
+    try {
+      program_.lend(tables_.samples, {});
+      program_.lend(tables_.labels, {});
+    } catch (...) {  // of a broken device: what broke it is on its way already
+    }
   }
 
  private:
