@@ -115,9 +115,19 @@ def key(network, batch):
 
 def quick_peers(network, batch):
     """Ours, the hand-written step, and the variants that quick.json names for this kind of CPU."""
-    names = json.loads(QUICK.read_text()).get(instruction_set(), {}).get(key(network, batch))
-    names = {OURS, BY_HAND, *(names or ("torch-fused", "jax-jit", "jax-reshape"))}
+    names = {OURS, BY_HAND, *remembered(network, batch)}
     return [peer for peer in peers_of(network) if peer.name in names]
+
+
+def quickest(network, batch):
+    """The first of those that quick.json names."""
+    name = remembered(network, batch)[0]
+    return next(peer for peer in peers_of(network) if peer.name == name)
+
+
+def remembered(network, batch):
+    names = json.loads(QUICK.read_text()).get(instruction_set(), {}).get(key(network, batch))
+    return names or ("torch-fused", "jax-jit", "jax-reshape")
 
 
 def save_quick(rows):
