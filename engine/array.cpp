@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/error.h"
+#include "engine/half.h"
 
 namespace poolgrad {
 namespace {
@@ -27,16 +28,31 @@ T load(const void* data, std::int64_t element) {
   return value;
 }
 
+/// Halves go by way of floats, except that they are rounded once.
+template <typename To, typename From>
+To converted(From value) {
+  constexpr bool to_half = std::is_same_v<To, f16> || std::is_same_v<To, bf16>;
+  if constexpr (to_half && std::is_integral_v<From>) {
+    return To(static_cast<double>(value));
+  } else if constexpr (to_half && !std::is_same_v<From, double>) {
+    return To(static_cast<float>(value));
+  } else if constexpr (std::is_class_v<From>) {
+    return static_cast<To>(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
 template <typename From, typename To>
 void convert(const ArrayView& from, const ArrayView& to) {
   auto* target = static_cast<To*>(to.data);
   if (from.row_major() && to.row_major()) {
     const std::int64_t count = from.shape.count();
-    for (std::int64_t i = 0; i < count; ++i) target[i] = static_cast<To>(load<From>(from.data, i));
+    for (std::int64_t i = 0; i < count; ++i) target[i] = converted<To>(load<From>(from.data, i));
     return;
   }
   each(from, to, 0, 0, 0, [&](std::int64_t f, std::int64_t t) {
-    target[t] = static_cast<To>(load<From>(from.data, f));
+    target[t] = converted<To>(load<From>(from.data, f));
   });
 }
 
@@ -47,6 +63,10 @@ bool convert_from(const ArrayView& from, const ArrayView& to) {
       return convert<From, float>(from, to), true;
     case DType::f64:
       return convert<From, double>(from, to), true;
+    case DType::f16:
+      return convert<From, f16>(from, to), true;
+    case DType::bf16:
+      return convert<From, bf16>(from, to), true;
     case DType::i64:
       return convert<From, std::int64_t>(from, to), true;
     case DType::i32:
@@ -76,6 +96,10 @@ bool convert_any(const ArrayView& from, const ArrayView& to) {
       return convert_from<float>(from, to);
     case DType::f64:
       return convert_from<double>(from, to);
+    case DType::f16:
+      return convert_from<f16>(from, to);
+    case DType::bf16:
+      return convert_from<bf16>(from, to);
     case DType::i64:
       return convert_from<std::int64_t>(from, to);
     case DType::i32:

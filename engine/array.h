@@ -44,8 +44,8 @@ struct ArrayView {
 };
 
 /// Copies element by element, converting numbers, between arrays of one shape; strides may be any,
-/// also 0 and negative. Throws ShapeError when shapes differ, ArgumentError for dtypes that do not
-/// convert (f16, bf16 only to themselves).
+/// also 0 and negative. Throws ShapeError when shapes differ, ArgumentError for what is no
+/// number: boolean comes from itself alone.
 void copy(const ArrayView& from, const ArrayView& to);
 
 }  // namespace poolgrad

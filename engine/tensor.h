@@ -19,6 +19,9 @@ constexpr std::size_t size_of(DType dtype) {
   return kBytes[static_cast<std::size_t>(dtype)];
 }
 
+/// A float of two bytes (half.h).
+constexpr bool is_half(DType dtype) { return dtype == DType::f16 || dtype == DType::bf16; }
+
 /// "float32", "int64", ...: NumPy's and PyTorch's names.
 [[nodiscard]] std::string to_string(DType dtype);
 
