@@ -2,13 +2,15 @@
 
 Beside float32 stand a run in float64 and, on both sides, eight runs from weights that differ by
 2e-7: how far rounding alone carries. One run inside the other side's spread says little where both
-spread; compare the spreads.
+spread; compare the spreads. Where float32 and float64 part, two more runs say whether a few ReLUs
+near zero are why: in their first step each ReLU decides as in the other precision.
 """
 
 from peers import DATA, cells, networks
 from peers.process import Process
 
 NUDGES = tuple((f"nudge{seed}",) for seed in range(8))
+OTHER_SIGNS = (("other_signs",), ("float64", "other_signs"))
 STEPS = ("1", "2", "3", "4", "20")
 
 
@@ -31,7 +33,7 @@ def measure(options):
             for nudge in NUDGES:
                 nudged = ours(f"{name}-{nudge[0]}", flags + nudge)
                 yield losses(nudged, network, batch, max(options.threads))
-        for flags in ((), ("float64",), *NUDGES):
+        for flags in ((), ("float64",), *OTHER_SIGNS, *NUDGES):
             peer = cells.Peer("-".join(["torch", *flags]), cells.python("torch_step"), flags)
             yield losses(peer, network, batch, max(options.threads))
 

@@ -1,10 +1,13 @@
-"""PyTorch's training step, eager or compiled; also in float64, or from weights that are nudged by a
-last bit or two, to see how far rounding carries."""
+"""PyTorch's training step, eager or compiled. To see how far rounding carries, also in float64 and
+from weights that are nudged by a last bit or two; and to see by what, with each ReLU of the first
+step deciding as it does in the other precision."""
+
+import copy
 
 from peers import networks, turns
 
 NUDGES = tuple(f"nudge{seed}" for seed in range(8))
-FLAGS = ("channels_last", "fused", "compile", "float64", *NUDGES)
+FLAGS = ("channels_last", "fused", "compile", "float64", "other_signs", *NUDGES)
 given = turns.arguments(FLAGS)
 
 import torch  # noqa: E402 (reads OMP_NUM_THREADS)
@@ -13,6 +16,7 @@ from torch.nn import functional as F  # noqa: E402
 from torch_peak import peak_bytes  # noqa: E402
 
 torch.set_num_threads(given.threads)
+relu = F.relu
 
 
 def module(kind, shape, stride):
@@ -34,18 +38,18 @@ class Network(nn.Module):
         self.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
 
     def mlp_small(self, x):
-        return self.l2(F.relu(self.l1(x)))
+        return self.l2(relu(self.l1(x)))
 
     def mlp_big(self, x):
-        return self.l3(F.relu(self.l2(F.relu(self.l1(x)))))
+        return self.l3(relu(self.l2(relu(self.l1(x)))))
 
     def cnn(self, x):
-        x = F.max_pool2d(F.relu(self.c1(x)), 2)
-        x = F.max_pool2d(F.relu(self.c2(x)), 2)
-        return self.l2(F.relu(self.l1(x.flatten(1))))
+        x = F.max_pool2d(relu(self.c1(x)), 2)
+        x = F.max_pool2d(relu(self.c2(x)), 2)
+        return self.l2(relu(self.l1(x.flatten(1))))
 
     def resnet_small(self, x):
-        x = F.relu(self.stem_bn(self.stem(x)))
+        x = relu(self.stem_bn(self.stem(x)))
         for stage in range(3):
             for block in range(2):
                 x = self.block(f"s{stage}b{block}", x)
@@ -55,11 +59,11 @@ class Network(nn.Module):
         def part(suffix):
             return getattr(self, name + suffix)
 
-        y = F.relu(part("n1")(part("c1")(x)))
+        y = relu(part("n1")(part("c1")(x)))
         y = part("n2")(part("c2")(y))
         if hasattr(self, name + "sc"):
             x = part("sn")(part("sc")(x))
-        return F.relu(y + x)
+        return relu(y + x)
 
 
 def optimizer_of(network, parameters):
@@ -93,6 +97,29 @@ def loss_of(x, y):
     return F.cross_entropy(network(x), y)
 
 
+def signs_of_first_step(network, images):
+    """What each ReLU lets through then, in order."""
+    global relu
+    signs = []
+
+    def noting(x):
+        signs.append(x > 0)
+        return F.relu(x)
+
+    relu = noting
+    with torch.no_grad():
+        network(images[: given.batch])
+    return iter(signs)
+
+
+if "other_signs" in given.flags:
+    other = torch.float32 if "float64" in given.flags else torch.float64
+    signs = signs_of_first_step(copy.deepcopy(network).to(other), images.to(other))
+
+    def relu(x):
+        return x * next(signs)
+
+
 update = optimizer.step
 if "compile" in given.flags:
     loss_of = torch.compile(loss_of)
@@ -100,10 +127,12 @@ if "compile" in given.flags:
 
 
 def step(i):
+    global relu
     first = (i % batches) * given.batch
     rows = slice(first, first + given.batch)
     optimizer.zero_grad(set_to_none=True)
     loss = loss_of(images[rows], labels[rows])
+    relu = F.relu
     loss.backward()
     update()
     return loss.detach()
