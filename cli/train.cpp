@@ -31,7 +31,7 @@ struct TrainFlags {
 };
 
 void save(const std::string& path, train::Task& task, const Program& program) {
-  std::vector<interop::NamedArray> arrays;
+  std::vector<NamedArray> arrays;
   for (const char* column : {"parameters", "statistics"}) {
     for (const Tensor& tensor : task.graph->column(column))
       arrays.push_back({task.graph->name(tensor.id), program.read(tensor)});

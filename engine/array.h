@@ -43,6 +43,12 @@ struct ArrayView {
   [[nodiscard]] bool row_major() const;
 };
 
+/// An array under a name, as in a file of weights.
+struct NamedArray {
+  std::string name;
+  ArrayView array;
+};
+
 /// Copies element by element, converting numbers, between arrays of one shape; strides may be any,
 /// also 0 and negative. Throws ShapeError when shapes differ, ArgumentError for what is no
 /// number: boolean comes from itself alone.

@@ -71,6 +71,13 @@ std::string header_of(std::span<const NamedArray* const> arrays, const Metadata&
   return result;
 }
 
+SafetensorsHeader ordered_header(std::istream& file, const fs::path& path) {
+  SafetensorsHeader header = read_safetensors_header(file, path);
+  std::ranges::stable_sort(header.arrays, {},
+                           [](const HeaderArray& a) { return std::pair(a.begin, a.end); });
+  return header;
+}
+
 }  // namespace
 
 void write_safetensors(const fs::path& path, std::span<const NamedArray> arrays,
@@ -95,11 +102,19 @@ void write_safetensors(const fs::path& path, std::span<const NamedArray> arrays,
   file.commit();
 }
 
+Safetensors inspect_safetensors(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  SafetensorsHeader header = ordered_header(file, path);
+  Safetensors result{{}, std::move(header.metadata)};
+  for (const HeaderArray& array : header.arrays)
+    result.arrays.push_back(
+        {array.name, {nullptr, array.shape, Spec{array.shape}.strides(), array.dtype, {}, {}}});
+  return result;
+}
+
 Safetensors read_safetensors(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  SafetensorsHeader header = read_safetensors_header(file, path);
-  std::ranges::stable_sort(header.arrays, {},
-                           [](const HeaderArray& a) { return std::pair(a.begin, a.end); });
+  SafetensorsHeader header = ordered_header(file, path);
   std::size_t bytes = 0;
   for (const HeaderArray& array : header.arrays) bytes += memory::aligned(array.end - array.begin);
   const auto block =

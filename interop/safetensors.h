@@ -11,11 +11,6 @@
 
 namespace poolgrad::interop {
 
-struct NamedArray {
-  std::string name;
-  ArrayView array;
-};
-
 using Metadata = std::map<std::string, std::string>;
 
 /// Writes `arrays` to `path`, complete or not at all. Always in row-major order, whatever the
@@ -38,5 +33,9 @@ struct Safetensors {
 /// bytes, and the arrays cover the rest of the file without gap or overlap. Takes no more memory
 /// than the file's size and 64 bytes per array.
 [[nodiscard]] Safetensors read_safetensors(const std::filesystem::path& path);
+
+/// The same by the header alone: what is in a file, before memory is taken for it. The views have
+/// no data. Throws as read_safetensors() does.
+[[nodiscard]] Safetensors inspect_safetensors(const std::filesystem::path& path);
 
 }  // namespace poolgrad::interop

@@ -50,6 +50,11 @@ void Batches::shuffle(std::int64_t epoch) {
     std::swap(order_[left - 1], order_[below(left, seed_, stream, left)]);
 }
 
+void Batches::skip(std::int64_t batches) {
+  for (std::int64_t i = 0; i < batches && !next().empty(); ++i) {
+  }
+}
+
 std::span<const std::int32_t> Batches::next() {
   const std::size_t count = std::min(order_.size() - at_, static_cast<std::size_t>(batch_));
   at_ += count;

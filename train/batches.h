@@ -22,6 +22,9 @@ class Batches {
   /// Begins an epoch in the order of the data set.
   void in_order();
 
+  /// Leaves out the next batches, as if they had been asked for.
+  void skip(std::int64_t batches);
+
   /// The rows of the data set that make the next batch; none at the end of the epoch.
   [[nodiscard]] std::span<const std::int32_t> next();
 

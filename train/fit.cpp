@@ -144,18 +144,29 @@ class Loop {
         test_batches_(data.test.count(), std::min(task.indices.shape()[0], data.test.count()), 0),
         train_(program, task, "train", task.training.loss, task.correct,
                task.next_samples ? &data.train : nullptr),
-        test_(program, task, "evaluate", task.test_loss, task.test_correct) {}
+        test_(program, task, "evaluate", task.test_loss, task.test_correct) {
+    result_.at = options.from;
+    result_.at.seed = options.seed;
+    result_.at.samples = train_batches_.samples();
+    result_.at.batch = train_batches_.batch();
+    if (options.from != Position{}) check(options.from, result_.at, "fit");
+    if (options.from.epochs >= options.epochs)
+      throw ArgumentError(text("fit: ", options.epochs, " epochs, but ", options.from.epochs,
+                               " were done before; take more"));
+  }
 
   FitResult run() {
     program_.watch_peak();
-    for (int epoch = 1; epoch <= options_.epochs && !result_.interrupted; ++epoch) {
+    while (result_.at.epochs < options_.epochs && !result_.interrupted) {
       const Clock::time_point begin = Clock::now();
-      EpochReport report{.epoch = epoch};
+      EpochReport report{.epoch = static_cast<int>(result_.at.epochs) + 1};
       if (!train(report) || !test(report)) {
         result_.interrupted = true;
         break;
       }
       report.seconds = seconds_since(begin);
+      at_end_of_epoch();
+      report.at = result_.at;
       result_.epochs.push_back(report);
       if (callbacks_.on_epoch) callbacks_.on_epoch(report);
     }
@@ -172,11 +183,15 @@ class Loop {
 
  private:
   bool train(EpochReport& report) {
-    Tally tally;
-    StepReport progress{.epoch = report.epoch, .step = 0, .of = train_batches_.per_epoch()};
+    Position& at = result_.at;
+    Tally tally{at.loss_sum, at.correct, std::min(at.steps * at.batch, at.samples)};
+    StepReport progress{.epoch = report.epoch, .step = at.steps, .of = train_batches_.per_epoch()};
     train_batches_.shuffle(report.epoch);
+    train_batches_.skip(at.steps);
     while (step(tally)) {
-      ++progress.step;
+      at.steps = ++progress.step;
+      at.loss_sum = tally.loss;
+      at.correct = tally.correct;
       if (!std::isfinite(train_.loss())) {
         throw DivergedError(text("fit: the loss became ", train_.loss(), " at step ", progress.step,
                                  " of epoch ", report.epoch, "; lower the learning rate"));
@@ -225,6 +240,13 @@ class Loop {
     return true;
   }
 
+  void at_end_of_epoch() {
+    Position& at = result_.at;
+    ++at.epochs;
+    at.steps = at.correct = 0;
+    at.loss_sum = 0.0;
+  }
+
   [[nodiscard]] double images_per_second() const {
     return result_.seconds > 0 ? static_cast<double>(images_) / result_.seconds : 0.0;
   }
@@ -239,10 +261,7 @@ class Loop {
   std::int64_t images_ = 0;
 };
 
-void check_fits(const Task& task, const Program& program, const Split& data,
-                const FitOptions& options) {
-  if (options.epochs < 1)
-    throw ArgumentError(text("fit: ", options.epochs, " epochs; take at least one"));
+void check_fits(const Task& task, const Program& program, const Split& data) {
   if (!task.indices)
     throw ArgumentError(
         "fit: the task gathers no batches; give its spec .tables = tables_of(data)");
@@ -274,8 +293,21 @@ void check_fits(const Task& task, const Program& program, const Split& data,
 
 FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options,
               const FitCallbacks& callbacks) {
-  check_fits(task, program, data, options);
+  if (options.epochs < 1)
+    throw ArgumentError(text("fit: ", options.epochs, " epochs; take at least one"));
+  check_fits(task, program, data);
   return Loop(task, program, data, options, callbacks).run();
+}
+
+Measured evaluate(const Task& task, Program& program, const Split& data) {
+  check_fits(task, program, data);
+  const Loan loan(program, task.test, data.test);
+  Batches batches(data.test.count(), std::min(task.indices.shape()[0], data.test.count()), 0);
+  Runner runner(program, task, "evaluate", task.test_loss, task.test_correct);
+  Tally tally;
+  while (runner.next(batches, tally)) {
+  }
+  return {tally.mean_loss(), tally.accuracy()};
 }
 
 }  // namespace poolgrad::train

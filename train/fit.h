@@ -6,15 +6,18 @@
 
 #include "engine/profile.h"
 #include "memory/allocation_count.h"
+#include "train/checkpoint.h"
 #include "train/dataset.h"
 #include "train/task.h"
 
 namespace poolgrad::train {
 
 struct FitOptions {
-  int epochs = 5;
+  int epochs = 5;          // in all, with those before `from`
   std::uint64_t seed = 0;  // of the order of the samples
   int profile_steps = 0;   // after training: so many steps by the clock, which change nothing
+  /// Where an earlier fit() ended, of a program that is as it was then: goes on with the next step.
+  Position from{};
 };
 
 struct StepReport {
@@ -29,7 +32,8 @@ struct EpochReport {
   int epoch = 1;
   double train_loss = 0.0, train_accuracy = 0.0;  // means over the epoch, before each update
   double test_loss = 0.0, test_accuracy = 0.0;    // after it
-  double seconds = 0.0;                           // training and test
+  double seconds = 0.0;                           // training and test, of this fit()
+  Position at{};                                  // to go on from here
 };
 
 /// All may be empty. They are called between steps and may take their time: neither their
@@ -43,6 +47,7 @@ struct FitCallbacks {
 struct FitResult {
   bool interrupted = false;  // should_stop() said so; weights are those of the last whole step
   std::int64_t steps = 0;
+  Position at{};                    // to go on from here
   std::vector<EpochReport> epochs;  // the finished ones
   double seconds = 0.0;             // spent in training steps, gathering included
   double images_per_second = 0.0;
@@ -64,9 +69,16 @@ struct DivergedError : std::runtime_error {
 /// lent to the program meanwhile and read where it lies; each step gathers its own batch, or with
 /// TaskSpec::read_ahead a thread gathers the next one meanwhile, and the last one of an epoch may
 /// be short. After the first step nothing of ours allocates. Throws ArgumentError for epochs below
-/// 1, a task without tables, a batch larger than the data and bad labels, ShapeError for data of
-/// another shape than the tables, DivergedError.
+/// 1 and for those that were all done before, a position in other data, a task without tables, a
+/// batch larger than the data and bad labels, ShapeError for data of another shape than the tables,
+/// DivergedError.
 FitResult fit(const Task& task, Program& program, const Split& data, const FitOptions& options = {},
               const FitCallbacks& callbacks = {});
+
+struct Measured {
+  double loss = 0.0, accuracy = 0.0;  // means over the samples
+};
+/// Over data.test, changing nothing. Throws as fit() does for data that does not fit.
+Measured evaluate(const Task& task, Program& program, const Split& data);
 
 }  // namespace poolgrad::train

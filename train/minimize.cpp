@@ -181,6 +181,7 @@ Training minimize(Tensor loss, const Optimizer& optimizer, const MinimizeOptions
     throw ShapeError("minimize: the graph has no parameters; make some with Graph::parameter()");
 
   Training training;
+  training.optimizer = optimizer;
   training.loss = loss;
   training.rate = graph.state({}, Init::constant(rate_of(optimizer)), "rate", "settings");
   training.scale = graph.state({}, Init::constant(1.0F), "scale", "settings");

@@ -19,6 +19,7 @@ struct MinimizeOptions {
 };
 
 struct Training {
+  Optimizer optimizer{};
   Tensor loss{};                    // [] f32: the loss before the update
   Tensor rate{};                    // [] f32, persistent: write it to change the learning rate
   Tensor scale{};                   // [] f32, persistent: the gradient of the loss itself, 1

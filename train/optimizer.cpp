@@ -1,6 +1,7 @@
-// What settings an optimizer may have.
+// What settings an optimizer may have, and how they read.
 #include "train/optimizer.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "engine/error.h"
@@ -45,7 +46,32 @@ void check_one(const AdamW& a) {
   check_adam("adamw", a.rate, a.beta1, a.beta2, a.epsilon, a.weight_decay);
 }
 
+/// The shortest digits that are this number.
+template <typename T>
+std::string exact(T value) {
+  char digits[32];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, value);
+  return {digits, end};
+}
+
+std::string describe(const Sgd& s) {
+  return text("sgd with momentum ", exact(s.momentum), s.nesterov ? " (nesterov)" : "",
+              ", weight decay ", exact(s.weight_decay));
+}
+
+template <typename T>
+std::string describe_adam(const char* name, const T& a) {
+  return text(name, " with betas ", exact(a.beta1), " and ", exact(a.beta2), ", epsilon ",
+              exact(a.epsilon), ", weight decay ", exact(a.weight_decay));
+}
+std::string describe(const Adam& a) { return describe_adam("adam", a); }
+std::string describe(const AdamW& a) { return describe_adam("adamw", a); }
+
 }  // namespace
+
+std::string to_string(const Optimizer& optimizer) {
+  return std::visit([](const auto& settings) { return describe(settings); }, optimizer);
+}
 
 void check(const Optimizer& optimizer) {
   std::visit([](const auto& settings) { check_one(settings); }, optimizer);

@@ -1,6 +1,7 @@
 // Optimizers as settings. What they do to a graph is minimize.h.
 #pragma once
 
+#include <string>
 #include <variant>
 
 namespace poolgrad::train {
@@ -34,5 +35,9 @@ using Optimizer = std::variant<Sgd, Adam, AdamW>;
 
 /// Throws ArgumentError for a negative, NaN or otherwise impossible setting, naming it.
 void check(const Optimizer& optimizer);
+
+/// "adam with betas 0.9 and 0.999, epsilon 1e-08, weight decay 0": all but the rate, which may
+/// change from step to step; equal texts for equal settings only.
+[[nodiscard]] std::string to_string(const Optimizer& optimizer);
 
 }  // namespace poolgrad::train

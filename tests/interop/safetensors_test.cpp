@@ -76,6 +76,25 @@ TEST_CASE("safetensors: what is written is read again, with names, shapes, dtype
   }
 }
 
+TEST_CASE("safetensors: a look at the header gives all but the bytes") {
+  const File file;
+  std::vector<float> weight = count_up(32 * 3), bias = count_up(3);
+  write_safetensors(file.path,
+                    std::vector<NamedArray>{{"b", view(bias, {3})}, {"w", view(weight, {32, 3})}},
+                    {{"a", "1"}});
+  const Safetensors seen = inspect_safetensors(file.path), read = read_safetensors(file.path);
+  CHECK(seen.metadata == read.metadata);
+  REQUIRE(seen.arrays.size() == read.arrays.size());
+  for (std::size_t i = 0; i < seen.arrays.size(); ++i) {
+    CHECK(seen.arrays[i].name == read.arrays[i].name);
+    CHECK(seen.arrays[i].array.shape == read.arrays[i].array.shape);
+    CHECK(seen.arrays[i].array.dtype == read.arrays[i].array.dtype);
+    CHECK(seen.arrays[i].array.data == nullptr);
+  }
+  file.put("{}", 3);
+  CHECK_THROWS_AS((void)inspect_safetensors(file.path), FileError);
+}
+
 TEST_CASE("safetensors: arrays of whole cache lines begin on 64 bytes in the file") {
   const File file;
   std::vector<float> odd = count_up(5), even = count_up(16), large = count_up(64);
