@@ -7,8 +7,8 @@
 
 namespace poolgrad::cli {
 
-Progress::Progress(std::FILE* out, int epochs)
-    : out_(out), epochs_(epochs), terminal_(isatty(fileno(out)) != 0) {}
+Progress::Progress(std::FILE* out, int epochs, double begun)
+    : out_(out), epochs_(epochs), begun_(begun), terminal_(isatty(fileno(out)) != 0) {}
 
 void Progress::show(const train::StepReport& step) {
   const Clock::time_point now = Clock::now();
@@ -20,7 +20,7 @@ void Progress::show(const train::StepReport& step) {
   const double done = static_cast<double>(step.step) / static_cast<double>(step.of);
   const double all = (step.epoch - 1 + done) / epochs_;
   const auto left = static_cast<long>(std::chrono::duration<double>(now - begin_).count() *
-                                      (1.0 - all) / std::max(all, 1e-9));
+                                      (1.0 - all) / std::max(all - begun_, 1e-9));
   const int filled = static_cast<int>(done * kWidth);
   std::fprintf(
       out_, "\r\033[Kepoch %d/%d [%.*s%.*s] loss %.4f  accuracy %.4f  %.0f images/s  ETA %ld:%02ld",

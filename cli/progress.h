@@ -11,7 +11,8 @@ namespace poolgrad::cli {
 /// Rewrites one line at most ten times a second; on anything but a terminal it writes nothing.
 class Progress {
  public:
-  Progress(std::FILE* out, int epochs);
+  /// `begun`: which share of all epochs was done before.
+  Progress(std::FILE* out, int epochs, double begun = 0.0);
 
   /// How far training is, with the time that is left by the speed so far.
   void show(const train::StepReport& step);
@@ -23,6 +24,7 @@ class Progress {
 
   std::FILE* out_;
   int epochs_;
+  double begun_;
   bool terminal_;
   bool shown_ = false;
   Clock::time_point begin_ = Clock::now(), last_{};

@@ -1,8 +1,9 @@
-// poolgrad train: data, plan, loop, weights file.
+// poolgrad train: data, plan, loop, checkpoints.
 #include <algorithm>
 #include <iomanip>
 #include <iostream>
 
+#include "cli/checkpoints.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/interrupt.h"
@@ -26,18 +27,68 @@ struct TrainFlags {
   PlanFlags plan;
   std::string data = train::kFashionMnist;
   int epochs = 5;
-  std::string save;
+  int save_every = 1;
+  std::string save, resume, weights;
   bool json = false, profile = false;
 };
 
-void save(const std::string& path, train::Task& task, const Program& program) {
-  std::vector<NamedArray> arrays;
-  for (const char* column : {"parameters", "statistics"}) {
-    for (const Tensor& tensor : task.graph->column(column))
-      arrays.push_back({task.graph->name(tensor.id), program.read(tensor)});
+/// Where a run begins: fresh, or with a file. It is looked into before anything large is taken, and
+/// read when all fits.
+struct Start {
+  std::string flag{}, path{};  // empty: fresh
+  train::Checkpoint seen{};    // without data
+  train::Position at{};
+
+  explicit Start(const TrainFlags& flags)
+      : flag(!flags.resume.empty()    ? "--resume"
+             : !flags.weights.empty() ? "--weights"
+                                      : ""),
+        path(flags.resume + flags.weights) {
+    if (!path.empty()) seen = look_into(path);
   }
-  interop::write_safetensors(path, arrays, {{"format", "pt"}});
-}
+  [[nodiscard]] bool resumes() const { return flag == "--resume"; }
+  [[nodiscard]] std::string name() const { return named(flag, path); }
+
+  void check(const train::Task& task, const TrainFlags& flags, std::int64_t samples) {
+    if (flag == "--weights") check_weights(task, seen.arrays, name());
+    if (!resumes()) return;
+    at = position_for(task, flags.plan, samples, seen, name());
+    if (at.epochs >= flags.epochs)
+      throw ArgumentError(text("--epochs: ", name(), " has had ", at.epochs, " of ", flags.epochs,
+                               "; take more, or measure it by --weights ", path, " --epochs 0"));
+  }
+
+  /// `rate`: what was typed, or nothing.
+  void load(const train::Task& task, Program& program, std::optional<float> rate) const {
+    if (flag == "--weights") restore_weights(task, program, read_checkpoint(path).arrays, name());
+    if (!resumes()) return;
+    restore(task, program, read_checkpoint(path), name());
+    if (rate)
+      program.write(task.training.rate, ArrayView::of(std::span(&*rate, 1), {}, DType::f32));
+  }
+};
+
+/// Writes the file of --save as often as --save-every says, and at the end where more was done.
+class Saver {
+ public:
+  Saver(const TrainFlags& flags, const train::Task& task, const Program& program)
+      : flags_(flags), task_(task), program_(program) {}
+
+  void after_epoch(const train::Position& at) {
+    if (flags_.save_every > 0 && at.epochs % flags_.save_every == 0) save(at);
+  }
+  void save(const train::Position& at) {
+    if (flags_.save.empty() || saved_ == at) return;
+    save_checkpoint(flags_.save, task_, program_, at, flags_.plan, flags_.epochs);
+    saved_ = at;
+  }
+
+ private:
+  const TrainFlags& flags_;
+  const train::Task& task_;
+  const Program& program_;
+  std::optional<train::Position> saved_;
+};
 
 void print_epoch(const TrainFlags& flags, const train::EpochReport& epoch) {
   if (flags.json) {
@@ -102,21 +153,36 @@ void print_interrupted(const TrainFlags& flags, const train::FitResult& result) 
   std::cout << "interrupted after " << result.steps << " steps\n";
 }
 
+void print_start(const TrainFlags& flags, const Start& start) {
+  if (start.resumes() && flags.json) {
+    print_line(std::cout,
+               {{"event", "resumed"}, {"epochs", start.at.epochs}, {"steps", start.at.steps}});
+  } else if (start.resumes()) {
+    std::cout << start.path << " goes on after " << start.at.epochs << " epochs and "
+              << start.at.steps << " steps" << std::endl;
+  } else if (!start.path.empty() && !flags.json) {
+    std::cout << "weights are those of " << start.path << std::endl;
+  }
+}
+
 train::FitResult fit(const TrainFlags& flags, const train::Task& task, Program& program,
-                     const train::Split& data) {
+                     const train::Split& data, const train::Position& from, Saver& saver) {
   const Interrupt interrupt;
-  Progress progress(stdout, flags.epochs);
+  const double begun = static_cast<double>(from.epochs * from.samples + from.steps * from.batch) /
+                       static_cast<double>(data.train.count() * flags.epochs);
+  Progress progress(stdout, flags.epochs, begun);
   train::FitCallbacks callbacks;
   if (!flags.json) callbacks.on_step = [&](const train::StepReport& step) { progress.show(step); };
   callbacks.on_epoch = [&](const train::EpochReport& epoch) {
     progress.clear();
     print_epoch(flags, epoch);
+    saver.after_epoch(epoch.at);
   };
   callbacks.should_stop = [&] { return interrupt.requested(); };
   try {
-    const train::FitResult result =
-        train::fit(task, program, data,
-                   {flags.epochs, flags.plan.seed, flags.profile ? kProfileSteps : 0}, callbacks);
+    const train::FitResult result = train::fit(
+        task, program, data,
+        {flags.epochs, flags.plan.seed, flags.profile ? kProfileSteps : 0, from}, callbacks);
     progress.clear();
     return result;
   } catch (...) {
@@ -127,7 +193,11 @@ train::FitResult fit(const TrainFlags& flags, const train::Task& task, Program& 
 
 /// What can be known to be wrong before anything large is read or taken.
 void check_early(const TrainFlags& flags) {
-  if (flags.epochs < 1) throw ArgumentError(text("--epochs: ", flags.epochs, "; take 1 or more"));
+  const int least = flags.weights.empty() ? 1 : 0;
+  if (flags.epochs < least)
+    throw ArgumentError(text("--epochs: ", flags.epochs, "; take ", least, " or more"));
+  if (flags.save_every < 0)
+    throw ArgumentError(text("--save-every: ", flags.save_every, "; take 0 or more"));
   if (flags.plan.batch < 1)
     throw ArgumentError(text("--batch: ", flags.plan.batch, "; take 1 or more"));
   (void)task_spec(flags.plan, {1, 28, 28}, 10);
@@ -135,7 +205,24 @@ void check_early(const TrainFlags& flags) {
   if (!flags.save.empty()) const interop::AtomicFile writable(flags.save);
 }
 
-int train_command(const TrainFlags& flags) {
+/// Of the weights as they are.
+int evaluate(const TrainFlags& flags, const train::Task& task, Program& program,
+             const train::Split& data) {
+  const train::Measured measured = train::evaluate(task, program, data);
+  if (flags.json) {
+    print_line(std::cout, {{"event", "evaluated"},
+                           {"test_loss", measured.loss},
+                           {"test_accuracy", measured.accuracy}});
+  } else {
+    std::cout << std::fixed << std::setprecision(4) << "test accuracy " << measured.accuracy
+              << ", loss " << measured.loss << "\n";
+  }
+  return kSuccess;
+}
+
+int train_command(CLI::App& command, TrainFlags& flags) {
+  Start start(flags);
+  if (start.resumes()) take_flags(command, flags.plan, start.seen, start.name());
   check_early(flags);
   const train::Split data = train::read_mnist(flags.data);
   if (flags.plan.batch > data.train.count()) {
@@ -151,7 +238,8 @@ int train_command(const TrainFlags& flags) {
   if (on_cpu && options.memory_limit_bytes == 0)
     options.memory_limit_bytes = memory::available_bytes();
 
-  train::Task task = train::make_task(spec);
+  const train::Task task = train::make_task(spec);
+  start.check(task, flags, data.train.count());
   Blueprint blueprint = train::draft_task(spec, task, options);
   save_tuning(flags.plan.tune, options);
   if (flags.json) {
@@ -160,11 +248,18 @@ int train_command(const TrainFlags& flags) {
     print_plan(std::cout, blueprint);
   }
   Program program(std::move(blueprint));
-  const train::FitResult result = fit(flags, task, program, data);
+  const bool new_rate = command.get_option("--lr")->count() > 0;
+  start.load(task, program,
+             new_rate ? std::optional(static_cast<float>(flags.plan.rate)) : std::nullopt);
+  print_start(flags, start);
+  if (start.resumes()) tell_of_other_bits(start.seen, options.threads);
+  if (flags.epochs == 0) return evaluate(flags, task, program, data);
+  Saver saver(flags, task, program);
+  const train::FitResult result = fit(flags, task, program, data, start.at, saver);
   if (!result.guards_intact)
     throw DeviceError("a kernel wrote behind the arena's end; please report this as a bug");
 
-  if (!flags.save.empty()) save(flags.save, task, program);
+  saver.save(result.at);
   if (result.interrupted) {
     print_interrupted(flags, result);
   } else if (flags.json) {
@@ -174,7 +269,7 @@ int train_command(const TrainFlags& flags) {
     print_done(result);
     if (result.profile) std::cout << describe(*result.profile);
   }
-  if (!flags.save.empty() && !flags.json) std::cout << "weights saved to " << flags.save << "\n";
+  if (!flags.save.empty() && !flags.json) std::cout << "saved to " << flags.save << "\n";
   return result.interrupted ? kInterrupted : kSuccess;
 }
 
@@ -187,12 +282,30 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_option("--data", flags->data, "folder with the four IDX files, plain or .gz")
       ->capture_default_str()
       ->type_name("DIR");
-  command->add_option("--epochs", flags->epochs, "times through the data")
+  command
+      ->add_option("--epochs", flags->epochs, "times through the data, those before --resume too")
       ->capture_default_str()
       ->type_name("N");
   add_plan_flags(*command, flags->plan);
-  command->add_option("--save", flags->save, "write the weights here, named as in PyTorch")
-      ->type_name("FILE.safetensors");
+  CLI::Option* save =
+      command->add_option("--save", flags->save, "write weights and state here, to go on from")
+          ->type_name("FILE.safetensors");
+  command
+      ->add_option("--save-every", flags->save_every,
+                   "after so many epochs each, and at the end; 0: only then")
+      ->capture_default_str()
+      ->type_name("EPOCHS")
+      ->needs(save);
+  CLI::Option* resume =
+      command
+          ->add_option("--resume", flags->resume,
+                       "go on where this file of --save ends, with its flags and the same bits")
+          ->type_name("FILE.safetensors");
+  command
+      ->add_option("--weights", flags->weights,
+                   "begin with the weights in this file, of --save or PyTorch")
+      ->type_name("FILE.safetensors")
+      ->excludes(resume);
   command->add_flag("--profile", flags->profile,
                     "then time 50 more steps node by node, which change nothing");
   command->add_flag("--json", flags->json, "one JSON object per line instead of text");
@@ -204,11 +317,20 @@ void add_train(CLI::App& app, int& exit_code) {
       "--tune FILE chooses the kernels of products and convolutions by measured times instead of\n"
       "rules. What FILE lacks is timed before training, in a second or two, and added: the next\n"
       "run with it has the same kernels, plan and bits.\n"
-      "Ctrl-C finishes the step, writes the file of --save and exits with 130.\n"
+      "The file of --save has the weights under PyTorch's names and behind \"optimizer.\" what "
+      "else\n"
+      "training goes on from; a new one takes the old one's place whole, so that whoever is "
+      "killed\n"
+      "leaves that of the last epoch. Ctrl-C finishes the step, writes it and exits with 130.\n"
+      "--resume takes model, optimizer, batch, seed, threads and epochs from the file; --epochs,\n"
+      "--lr, --threads and --chunks may be said anew, and --tune and --device must be said again.\n"
+      "--weights begins anew with moments of 0; with --epochs 0 it only measures.\n"
       "\n"
       "Examples:\n"
       "  poolgrad train --model mlp --hidden 256,128 --optimizer sgd --lr 0.1 --momentum 0.9\n"
       "  poolgrad train --model cnn --epochs 3 --save cnn.safetensors\n"
+      "  poolgrad train --resume cnn.safetensors --epochs 5 --save cnn.safetensors\n"
+      "  poolgrad train --model cnn --weights cnn.safetensors --epochs 0\n"
       "  poolgrad train --model cnn --epochs 1 --batch 128 --profile\n"
       "  poolgrad train --model resnet --blocks 3 --width 16 --batch 128\n"
       "  poolgrad train --model unet --epochs 1\n"
@@ -216,7 +338,7 @@ void add_train(CLI::App& app, int& exit_code) {
       "  poolgrad train --model mlp --threads 1 --read-ahead\n"
       "  poolgrad train --model chain --lr 3e-4\n"
       "  poolgrad train --model cnn --batch 512 --memory-limit 64MiB --json");
-  command->callback([flags, &exit_code] { exit_code = train_command(*flags); });
+  command->callback([command, flags, &exit_code] { exit_code = train_command(*command, *flags); });
 }
 
 }  // namespace poolgrad::cli
