@@ -3,7 +3,6 @@
 // tolerances.
 #include <doctest/doctest.h>
 
-#include "engine/cuda/kernels.h"
 #include "layers/layer.h"
 #include "layers/linear.h"
 #include "layers/stateless.h"
@@ -11,51 +10,12 @@
 #include "models/mlp.h"
 #include "models/resnet.h"
 #include "models/unet.h"
-#include "tests/cuda/fake_launcher.h"
+#include "tests/cuda/device_kernels.h"
 #include "tests/engine/small_images.h"
 #include "train/task.h"
-#include "train/updates.h"
 
 namespace poolgrad {
 namespace {
-
-using testing::FakeLauncher;
-
-std::map<std::string, FakeLauncher::Maker> our_kernels() {
-  return {{"relu", cuda::relu},
-          {"relu_grad", cuda::relu_grad},
-          {"add", cuda::add},
-          {"duplicate", cuda::duplicate},
-          {"reorder", cuda::reorder},
-          {"concat", cuda::concat},
-          {"concat_grad", cuda::concat_part},
-          {"dropout", cuda::dropout},
-          {"dropout_grad", cuda::dropout},
-          {"sum_rows", cuda::sum_rows},
-          {"softmax_cross_entropy", cuda::softmax_cross_entropy},
-          {"softmax_cross_entropy_grad", cuda::softmax_cross_entropy_grad},
-          {"count_correct", cuda::count_correct},
-          {"gather", cuda::gather},
-          {"max_pool2d", cuda::max_pool2d},
-          {"max_pool2d_grad", cuda::max_pool2d_grad},
-          {"avg_pool2d", cuda::avg_pool2d},
-          {"avg_pool2d_grad", cuda::avg_pool2d_grad},
-          {"upsample_nearest2d", cuda::upsample_nearest2d},
-          {"upsample_nearest2d_grad", cuda::upsample_nearest2d_grad},
-          {"batch_norm_sums", cuda::batch_norm_sums},
-          {"batch_norm_statistics", cuda::batch_norm_statistics},
-          {"batch_norm_track", cuda::batch_norm_track},
-          {"batch_norm", cuda::batch_norm},
-          {"batch_norm_fixed", cuda::batch_norm_fixed},
-          {"batch_norm_grad_sums", cuda::batch_norm_grad_sums},
-          {"batch_norm_parameters_grad", cuda::batch_norm_parameters_grad},
-          {"batch_norm_grad", cuda::batch_norm_grad},
-          {"sgd", train::sgd_cuda},
-          {"sgd_momentum", train::sgd_momentum_cuda},
-          {"adam", train::adam_cuda},
-          {"adamw", train::adamw_cuda},
-          {"tick", train::tick_cuda}};
-}
 
 constexpr std::int64_t kBatch = 8, kSide = 12;
 
@@ -85,7 +45,7 @@ void compare(const train::TaskSpec& spec, int steps, double tolerance) {
   on_cpu.chunks = 1;
   on_cpu.use_team = on_cpu.fuse_updates = on_cpu.features = on_cpu.winograd = false;
   Options on_device;
-  on_device.launcher = std::make_shared<FakeLauncher>(our_kernels());
+  on_device.launcher = testing::fake_device();
   CHECK(testing::gap(training(spec, on_cpu, steps), training(spec, on_device, steps)) < tolerance);
 }
 
@@ -149,7 +109,7 @@ TEST_CASE("cuda kernels on the host: a label out of range is the CPU's error, at
   const train::TaskSpec spec = task_of(small_mlp(), train::Sgd{});
   const train::Task task = train::make_task(spec);
   Options options;
-  options.launcher = std::make_shared<FakeLauncher>(our_kernels());
+  options.launcher = testing::fake_device();
   Program program(draft_task(spec, task, options));
   testing::SmallImages images(kBatch, kSide);
   images.y[2] = 10;

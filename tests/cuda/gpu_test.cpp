@@ -1,10 +1,8 @@
 // What needs a GPU; skipped aloud where there is none.
-#include <cstdlib>
-#include <iostream>
+#include "tests/cuda/gpu.h"
 
 #include <doctest/doctest.h>
 
-#include "engine/cuda/launcher.h"
 #include "engine/program.h"
 #include "models/cnn.h"
 #include "models/mlp.h"
@@ -19,14 +17,9 @@
 namespace poolgrad {
 namespace {
 
-constexpr std::int64_t kBatch = 32, kSide = 28;
+using testing::gpu, testing::on_gpu;
 
-bool gpu() {
-  std::string why;
-  if (cuda::device_count(&why) > 0) return true;
-  std::cerr << "skipped, no GPU: " << why << "\n";
-  return false;
-}
+constexpr std::int64_t kBatch = 32, kSide = 28;
 
 std::vector<float> losses(const train::Model& model, const Options& options, int steps) {
   const train::TaskSpec spec{
@@ -40,13 +33,6 @@ std::vector<float> losses(const train::Model& model, const Options& options, int
     result.push_back(program.read(task.training.loss).as<float>()[0]);
   }
   return result;
-}
-
-Options on_gpu(Memory memory = Memory::planned) {
-  Options options;
-  options.device = Device::cuda(0);
-  options.memory = memory;
-  return options;
 }
 
 train::Model model_of(int which) {
