@@ -8,15 +8,21 @@ namespace poolgrad::train {
 namespace {
 
 using cuda::each;
+using cuda::load;
 using cuda::Queue;
+using cuda::store;
 using expressions::AdamCoefficients;
 
 struct Descend {
   float* w;
   const float *g, *rate;
   float decay;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    expressions::descend(w[i], g[i], *rate, decay);
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    auto weights = load<N>(w + i);
+    const auto slopes = load<N>(g + i);
+    for (int k = 0; k < N; ++k) expressions::descend(weights[k], slopes[k], *rate, decay);
+    store(w + i, weights);
   }
 };
 
@@ -25,12 +31,21 @@ struct DescendWithMomentum {
   const float *g, *rate;
   float decay, momentum;
   bool nesterov;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    if (nesterov) {
-      expressions::descend_with_nesterov(w[i], m[i], g[i], *rate, decay, momentum);
-    } else {
-      expressions::descend_with_momentum(w[i], m[i], g[i], *rate, decay, momentum);
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    auto weights = load<N>(w + i), momenta = load<N>(m + i);
+    const auto slopes = load<N>(g + i);
+    for (int k = 0; k < N; ++k) {
+      if (nesterov) {
+        expressions::descend_with_nesterov(weights[k], momenta[k], slopes[k], *rate, decay,
+                                           momentum);
+      } else {
+        expressions::descend_with_momentum(weights[k], momenta[k], slopes[k], *rate, decay,
+                                           momentum);
+      }
     }
+    store(w + i, weights);
+    store(m + i, momenta);
   }
 };
 
@@ -49,10 +64,24 @@ struct DescendByAdam {
   float *w, *m, *v;
   const float* g;
   const AdamCoefficients* now;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    expressions::adam(w[i], m[i], v[i], g[i], *now);
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    auto weights = load<N>(w + i), first = load<N>(m + i), second = load<N>(v + i);
+    const auto slopes = load<N>(g + i);
+    const AdamCoefficients c = *now;
+    for (int k = 0; k < N; ++k) expressions::adam(weights[k], first[k], second[k], slopes[k], c);
+    store(w + i, weights);
+    store(m + i, first);
+    store(v + i, second);
   }
 };
+
+/// Body(i) does the i-th values of all operands, which have one shape.
+template <typename Body>
+void each_of(const Queue& queue, std::int64_t count, std::initializer_list<const void*> operands,
+             const Body& body) {
+  cuda::each_value<cuda::kFit<float>>(queue, count, cuda::aligned(operands), body);
+}
 
 struct Tick {
   std::int64_t* step;
@@ -67,8 +96,9 @@ Kernel adam_of(const char* op, const Site& site) {
        s = site.attributes.as<Settings>()](const Args& a) {
         auto* const now = reinterpret_cast<AdamCoefficients*>(a.workspace());
         each(queue, 1, MakeCoefficients<Settings>{s, a.in<float>(4), a.in<std::int64_t>(5), now});
-        each(queue, count,
-             DescendByAdam{a.out<float>(0), a.out<float>(1), a.out<float>(2), a.in<float>(3), now});
+        each_of(
+            queue, count, {a.outputs[0], a.outputs[1], a.outputs[2], a.inputs[3]},
+            DescendByAdam{a.out<float>(0), a.out<float>(1), a.out<float>(2), a.in<float>(3), now});
       },
       sizeof(AdamCoefficients)};
 }
@@ -78,16 +108,17 @@ Kernel adam_of(const char* op, const Site& site) {
 Kernel sgd_cuda(const Site& site) {
   return {[queue = Queue("sgd", site), count = site.inputs[0].shape.count(),
            s = site.attributes.as<Sgd>()](const Args& a) {
-    each(queue, count, Descend{a.out<float>(), a.in<float>(1), a.in<float>(2), s.weight_decay});
+    each_of(queue, count, {a.outputs[0], a.inputs[1]},
+            Descend{a.out<float>(), a.in<float>(1), a.in<float>(2), s.weight_decay});
   }};
 }
 
 Kernel sgd_momentum_cuda(const Site& site) {
   return {[queue = Queue("sgd_momentum", site), count = site.inputs[0].shape.count(),
            s = site.attributes.as<Sgd>()](const Args& a) {
-    each(queue, count,
-         DescendWithMomentum{a.out<float>(0), a.out<float>(1), a.in<float>(2), a.in<float>(3),
-                             s.weight_decay, s.momentum, s.nesterov});
+    each_of(queue, count, {a.outputs[0], a.outputs[1], a.inputs[2]},
+            DescendWithMomentum{a.out<float>(0), a.out<float>(1), a.in<float>(2), a.in<float>(3),
+                                s.weight_decay, s.momentum, s.nesterov});
   }};
 }
 

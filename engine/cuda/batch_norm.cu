@@ -1,8 +1,8 @@
-// batch_norm in the same nodes as on the CPU. Sums are made in two goes, in f64: parts of the
-// pixels first, then the parts in order.
+// batch_norm in the same nodes as on the CPU. Statistics, sums and parameters' gradients are f32 or
+// f64 whatever the images are.
+#include "engine/cuda/column_sums.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
-#include "engine/cuda/pixel_sums.h"
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/expressions.h"
 #include "engine/ops/settings.h"
@@ -12,39 +12,99 @@ namespace {
 
 using normalization::Part;
 
-/// Normalizing with weight and bias, as a line: the same arithmetic wherever it is needed, so that
-/// forward and backward agree on what a ReLU cuts off.
+/// Normalizing with weight and bias by N channels, as a line: the same arithmetic wherever it is
+/// needed, so that forward and backward agree on what a ReLU cuts off.
+template <int N>
 struct Line {
+  Few<float, N> scale, shift;
+  bool relu;
+
+  POOLGRAD_BOTH float operator()(float x, int k) const { return x * scale[k] + shift[k]; }
+  /// dy behind the ReLU.
+  POOLGRAD_BOTH float cut(float dy, float x, int k) const {
+    return relu && !((*this)(x, k) > 0.0F) ? 0.0F : dy;
+  }
+};
+
+struct Lines {
   const float *mean, *rstd, *weight, *bias;
   bool relu;
-  POOLGRAD_BOTH float operator()(float x, std::int64_t channel) const {
-    const float scale = rstd[channel] * weight[channel];
-    return x * scale + (bias[channel] - mean[channel] * scale);
-  }
-  /// dy behind the ReLU.
-  POOLGRAD_BOTH float cut(float dy, float x, std::int64_t channel) const {
-    return relu && !((*this)(x, channel) > 0.0F) ? 0.0F : dy;
+
+  template <int N>
+  POOLGRAD_BOTH Line<N> at(std::int64_t channel) const {
+    Line<N> line{load_singly<N>(rstd + channel), load_singly<N>(bias + channel), relu};
+    for (int k = 0; k < N; ++k) {
+      line.scale[k] *= weight[channel + k];
+      line.shift[k] -= mean[channel + k] * line.scale[k];
+    }
+    return line;
   }
 };
 
-struct Squares {  // x and x · x
-  const float* x;
-  POOLGRAD_BOTH double first(std::int64_t at, std::int64_t) const {
-    return static_cast<double>(x[at]);
-  }
-  POOLGRAD_BOTH double second(std::int64_t at, std::int64_t) const {
-    return static_cast<double>(x[at]) * static_cast<double>(x[at]);
+/// x and x · x. Runs are added up from their first value on, so that a mean of 1000 deviations
+/// costs no digit of the variance.
+template <typename T>
+struct Squares {
+  static constexpr int kSums = 2;
+  const T* x;
+
+  template <int N>
+  POOLGRAD_BOTH void run(const Run& run, std::int64_t, double* sums) const {
+    const auto origin = load<N>(x + run.first);
+    Few<float, N> sum{}, squares{};
+    for (int k = 1; k < run.count; ++k) {
+      const auto next = load<N>(x + run.first + k * run.step);
+      for (int j = 0; j < N; ++j) {
+        const float beyond = next[j] - origin[j];
+        sum[j] += beyond;
+        squares[j] += beyond * beyond;
+      }
+    }
+    for (int j = 0; j < N; ++j) {
+      const double from = origin[j], beyond = sum[j], all = from * run.count + beyond;
+      sums[j] += all;
+      sums[N + j] += squares[j] + from * (all + beyond);
+    }
   }
 };
 
-struct Slopes {  // dy and dy · x
-  const float *dy, *x;
-  Line line;
-  POOLGRAD_BOTH double first(std::int64_t at, std::int64_t channel) const {
-    return static_cast<double>(line.cut(dy[at], x[at], channel));
+/// dy and dy · x, the latter by x's distance from the mean, for the same reason.
+template <typename T>
+struct Slopes {
+  static constexpr int kSums = 2;
+  const T *dy, *x;
+  Lines lines;
+
+  template <int N>
+  POOLGRAD_BOTH void run(const Run& run, std::int64_t channel, double* sums) const {
+    const auto line = lines.at<N>(channel);
+    const auto mean = load_singly<N>(lines.mean + channel);
+    Few<float, N> sum{}, products{};
+    for (int k = 0; k < run.count; ++k) {
+      const std::int64_t at = run.first + k * run.step;
+      const auto slopes = load<N>(dy + at);
+      const auto values = load<N>(x + at);
+      for (int j = 0; j < N; ++j) {
+        const float slope = line.cut(slopes[j], values[j], j);
+        sum[j] += slope;
+        products[j] += slope * (values[j] - mean[j]);
+      }
+    }
+    for (int j = 0; j < N; ++j) {
+      const double all = sum[j];
+      sums[j] += all;
+      sums[N + j] += products[j] + all * mean[j];
+    }
   }
-  POOLGRAD_BOTH double second(std::int64_t at, std::int64_t channel) const {
-    return first(at, channel) * static_cast<double>(x[at]);
+};
+
+/// sums [2, channels].
+struct ToSums {
+  double* sums;
+  std::int64_t channels;
+  POOLGRAD_BOTH void operator()(std::int64_t, std::int64_t channel, const double* of) const {
+    sums[channel] = of[0];
+    sums[channels + channel] = of[1];
   }
 };
 
@@ -82,31 +142,37 @@ struct Track {
   }
 };
 
-/// y may be x.
+/// y may be x. Pixels from the batch's rows on are 0.
+template <typename T, int N>
 struct Apply {
-  Line line;
-  const float* x;
-  const std::int32_t* rows;
-  std::int64_t first, per_row, channels;
-  float* y;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const float value = line(x[i], i % channels);
-    y[i] = i / per_row + first >= *rows ? 0.0F : line.relu ? expressions::relu(value) : value;
+  Lines lines;
+  const T* x;
+  Counting counting;
+  std::int64_t channels;
+  T* y;
+
+  POOLGRAD_BOTH void operator()(std::int64_t column, const Steps& s) const {
+    const auto line = lines.at<N>(column * N);
+    const std::int64_t count = counting.count(), all = counting.n * counting.pixels;
+    for (std::int64_t pixel = s.first; pixel < all; pixel += s.step) {
+      const std::int64_t at = pixel * channels + column * N;
+      auto values = load<N>(x + at);
+      for (int k = 0; k < N; ++k) {
+        const float value = line(values[k], k);
+        values[k] = pixel >= count ? 0.0F : line.relu ? expressions::relu(value) : value;
+      }
+      store(y + at, values);
+    }
   }
 };
 
-struct ApplyFixed {
-  const float *mean, *variance, *weight, *bias;
+/// 1 / sqrt(variance + epsilon): of running statistics.
+struct MakeRstd {
+  const float* variance;
   double epsilon;
-  bool relu;
-  std::int64_t channels;
-  const float* x;
-  float* y;
+  float* rstd;
   POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t c = i % channels;
-    const float scale = expressions::rstd(static_cast<double>(variance[c]), epsilon) * weight[c];
-    const float value = x[i] * scale + (bias[c] - mean[c] * scale);
-    y[i] = relu ? expressions::relu(value) : value;
+    rstd[i] = expressions::rstd(static_cast<double>(variance[i]), epsilon);
   }
 };
 
@@ -135,60 +201,87 @@ struct MakeSlopes {
 };
 
 /// dx may be dy.
+template <typename T, int N>
 struct Grad {
-  Line line;
+  Lines lines;
   const expressions::NormSlope* slopes;
-  const float *dy, *x;
-  const std::int32_t* rows;
-  std::int64_t first, per_row, channels;
-  float* dx;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t c = i % channels;
-    const expressions::NormSlope by = slopes[c];
-    const float slope = line.cut(dy[i], x[i], c);
-    dx[i] = i / per_row + first >= *rows ? 0.0F : by.by_dy * slope + (by.by_x * x[i] + by.shift);
+  const T *dy, *x;
+  Counting counting;
+  std::int64_t channels;
+  T* dx;
+
+  POOLGRAD_BOTH void operator()(std::int64_t column, const Steps& s) const {
+    const auto line = lines.at<N>(column * N);
+    Few<expressions::NormSlope, N> by;
+    for (int k = 0; k < N; ++k) by[k] = slopes[column * N + k];
+    const std::int64_t count = counting.count(), all = counting.n * counting.pixels;
+    for (std::int64_t pixel = s.first; pixel < all; pixel += s.step) {
+      const std::int64_t at = pixel * channels + column * N;
+      auto values = load<N>(dy + at);
+      const auto from = load<N>(x + at);
+      for (int k = 0; k < N; ++k) {
+        const float slope = line.cut(values[k], from[k], k);
+        const float value = by[k].by_dy * slope + (by[k].by_x * from[k] + by[k].shift);
+        values[k] = pixel >= count ? 0.0F : value;
+      }
+      store(dx + at, values);
+    }
   }
 };
 
 /// What all nodes over images need.
 struct Images {
-  std::int64_t n, channels, pixels, first, per_row, count;
+  std::int64_t n, channels, pixels, first;
 
   Images(const Shape& x, std::int64_t first_row)
-      : n(x[0]),
-        channels(x[1]),
-        pixels(x[2] * x[3]),
-        first(first_row),
-        per_row(channels * pixels),
-        count(x.count()) {}
+      : n(x[0]), channels(x[1]), pixels(x[2] * x[3]), first(first_row) {}
+
+  [[nodiscard]] Counting counting(const std::int32_t* rows) const {
+    return {n, pixels, first, rows};
+  }
+  [[nodiscard]] ColumnSums sums() const { return {n * pixels, channels}; }
 };
 
-Line line_of(const Args& a, int mean, bool relu) {
+Lines lines_of(const Args& a, int mean, bool relu) {
   return {a.in<float>(mean), a.in<float>(mean + 1), a.in<float>(mean + 2), a.in<float>(mean + 3),
           relu};
+}
+
+template <typename T>
+void apply(const Queue& queue, const Images& s, const Lines& lines, const std::int32_t* rows,
+           const T* x, T* y) {
+  by_width<kFit<T>>(s.channels, {x, y}, [&]<int N>(Width<N>) {
+    each_column(queue, s.n * s.pixels, s.channels / N,
+                Apply<T, N>{lines, x, s.counting(rows), s.channels, y});
+  });
 }
 
 }  // namespace
 
 Kernel batch_norm_sums(const Site& site) {
   const Images s(site.inputs[0].shape, site.attributes.as<Part>().first);
-  const PixelSums sums{s.n, s.pixels, s.channels, s.first};
-  return {[queue = Queue("batch_norm_sums", site), sums](const Args& a) {
-            sum_pixels(queue, sums, Squares{a.in<float>(0)}, a.in<std::int32_t>(1), a.workspace(),
-                       a.out<double>());
-          },
-          sums.workspace_bytes()};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("batch_norm_sums", site), s, sums = s.sums()](const Args& a) {
+              sums.run(queue, s.counting(a.in<std::int32_t>(1)), Squares<T>{a.in<T>(0)},
+                       {a.inputs[0]}, a.workspace(), ToSums{a.out<double>(), s.channels});
+            },
+            s.sums().workspace_bytes(2)};
+  });
 }
 
 Kernel batch_norm_grad_sums(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  const PixelSums sums{s.n, s.pixels, s.channels, s.first};
-  return {[queue = Queue("batch_norm_grad_sums", site), sums, relu = part.relu](const Args& a) {
-            sum_pixels(queue, sums, Slopes{a.in<float>(0), a.in<float>(1), line_of(a, 2, relu)},
-                       a.in<std::int32_t>(6), a.workspace(), a.out<double>());
-          },
-          sums.workspace_bytes()};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("batch_norm_grad_sums", site), s, sums = s.sums(),
+             relu = part.relu](const Args& a) {
+              sums.run(queue, s.counting(a.in<std::int32_t>(6)),
+                       Slopes<T>{a.in<T>(0), a.in<T>(1), lines_of(a, 2, relu)},
+                       {a.inputs[0], a.inputs[1]}, a.workspace(),
+                       ToSums{a.out<double>(), s.channels});
+            },
+            s.sums().workspace_bytes(2)};
+  });
 }
 
 Kernel batch_norm_statistics(const Site& site) {
@@ -214,22 +307,25 @@ Kernel batch_norm_track(const Site& site) {
 Kernel batch_norm(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  return {[queue = Queue("batch_norm", site), s, relu = part.relu](const Args& a) {
-    each(queue, s.count,
-         Apply{line_of(a, 1, relu), a.in<float>(0), a.in<std::int32_t>(5), s.first, s.per_row,
-               s.channels, a.out<float>()});
-  }};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("batch_norm", site), s, relu = part.relu](const Args& a) {
+      apply(queue, s, lines_of(a, 1, relu), a.in<std::int32_t>(5), a.in<T>(0), a.out<T>());
+    }};
+  });
 }
 
 Kernel batch_norm_fixed(const Site& site) {
-  const auto s = site.attributes.as<settings::Fixed>();
-  const Shape& x = site.inputs[0].shape;
-  return {[queue = Queue("batch_norm_fixed", site), count = x.count(), channels = x[1],
-           s](const Args& a) {
-    each(queue, count,
-         ApplyFixed{a.in<float>(1), a.in<float>(2), a.in<float>(3), a.in<float>(4),
-                    s.settings.epsilon, s.relu, channels, a.in<float>(0), a.out<float>()});
-  }};
+  const auto f = site.attributes.as<settings::Fixed>();
+  const Images s(site.inputs[0].shape, 0);
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("batch_norm_fixed", site), s, f](const Args& a) {
+              auto* const rstd = reinterpret_cast<float*>(a.workspace());
+              each(queue, s.channels, MakeRstd{a.in<float>(2), f.settings.epsilon, rstd});
+              const Lines lines{a.in<float>(1), rstd, a.in<float>(3), a.in<float>(4), f.relu};
+              apply(queue, s, lines, nullptr, a.in<T>(0), a.out<T>());
+            },
+            static_cast<std::size_t>(s.channels) * sizeof(float)};
+  });
 }
 
 Kernel batch_norm_parameters_grad(const Site& site) {
@@ -244,17 +340,23 @@ Kernel batch_norm_parameters_grad(const Site& site) {
 Kernel batch_norm_grad(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  return {[queue = Queue("batch_norm_grad", site), s, relu = part.relu](const Args& a) {
-            auto* const slopes = reinterpret_cast<expressions::NormSlope*>(a.workspace());
-            const auto* rows = a.in<std::int32_t>(7);
-            each(queue, s.channels,
-                 MakeSlopes{a.in<float>(2), a.in<float>(3), a.in<float>(4), a.in<double>(6), rows,
-                            s.channels, s.pixels, slopes});
-            each(queue, s.count,
-                 Grad{line_of(a, 2, relu), slopes, a.in<float>(0), a.in<float>(1), rows, s.first,
-                      s.per_row, s.channels, a.out<float>()});
-          },
-          static_cast<std::size_t>(s.channels) * sizeof(expressions::NormSlope)};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("batch_norm_grad", site), s, relu = part.relu](const Args& a) {
+              auto* const slopes = reinterpret_cast<expressions::NormSlope*>(a.workspace());
+              const auto* rows = a.in<std::int32_t>(7);
+              const T *dy = a.in<T>(0), *x = a.in<T>(1);
+              T* const dx = a.out<T>();
+              each(queue, s.channels,
+                   MakeSlopes{a.in<float>(2), a.in<float>(3), a.in<float>(4), a.in<double>(6), rows,
+                              s.channels, s.pixels, slopes});
+              by_width<kFit<T>>(s.channels, {dy, x, dx}, [&]<int N>(Width<N>) {
+                each_column(queue, s.n * s.pixels, s.channels / N,
+                            Grad<T, N>{lines_of(a, 2, relu), slopes, dy, x, s.counting(rows),
+                                       s.channels, dx});
+              });
+            },
+            static_cast<std::size_t>(s.channels) * sizeof(expressions::NormSlope)};
+  });
 }
 
 }  // namespace poolgrad::cuda

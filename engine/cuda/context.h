@@ -20,6 +20,7 @@ struct Context {
   void* blas = nullptr;       // cublasLtHandle_t
   void* networks = nullptr;   // cudnnHandle_t, on the work stream
   bool tensor_float = false;  // products may round their operands to TF32
+  int multiprocessors = 1;    // by which launches are made large enough, and no larger
 };
 
 }  // namespace poolgrad::cuda

@@ -74,11 +74,11 @@ class Convolution {
   }
   float* turned(const Queue& queue, const float* weight, const Args& a) const {
     auto* const to = reinterpret_cast<float*>(a.workspace());
-    turn(queue, weight, to, out_, in_, window_);
+    turn(queue, DType::f32, weight, to, out_, in_, window_);
     return to;
   }
   void turn_back(const Queue& queue, const Args& a, float* weight) const {
-    turn(queue, reinterpret_cast<const float*>(a.workspace()), weight, out_, window_, in_);
+    turn(queue, DType::f32, a.workspace(), weight, out_, window_, in_);
   }
 
   [[nodiscard]] cudnnHandle_t networks() const { return networks_; }
@@ -125,8 +125,8 @@ Kernel conv2d(const Site& site) {
                                         w, conv->c(), perf.algo, a.workspace(conv->turned_bytes()),
                                         perf.memory, &kZero, conv->y(), a.outputs[0]),
                 "cudnnConvolutionForward");
-            bias_relu(queue, biased ? a.in<float>(2) : nullptr, relu, a.out<float>(), count,
-                      channels);
+            bias_relu(queue, DType::f32, biased ? a.in<float>(2) : nullptr, relu, a.outputs[0],
+                      count, channels);
           },
           conv->turned_bytes() + perf.memory};
 }
@@ -163,7 +163,7 @@ Kernel conv2d_weights(const Site& site) {
             conv->networks(), conv->x(), conv->y(), conv->c(), conv->w(), most, count, answers);
       });
   const bool biased = site.outputs.size() == 2;
-  const std::size_t rest = std::max(perf.memory, biased ? bias_grad_bytes(dy[1]) : 0);
+  const std::size_t rest = std::max(perf.memory, biased ? bias_grad_bytes(pixels(dy), dy[1]) : 0);
   return {[conv, perf, queue = Queue("conv2d_weights", site), biased, count = pixels(dy),
            channels = dy[1]](const Args& a) {
             std::byte* const after = a.workspace(conv->turned_bytes());
@@ -173,7 +173,8 @@ Kernel conv2d_weights(const Site& site) {
                                                perf.memory, &kZero, conv->w(), a.workspace()),
                 "cudnnConvolutionBackwardFilter");
             conv->turn_back(queue, a, a.out<float>(0));
-            if (biased) bias_grad(queue, a.in<float>(1), a.out<float>(1), count, channels, after);
+            if (biased)
+              bias_grad(queue, DType::f32, a.inputs[1], a.out<float>(1), count, channels, after);
           },
           conv->turned_bytes() + rest};
 }

@@ -1,4 +1,5 @@
-// One value of the result per index: ReLU, sums, copies in other orders, dropout.
+// Each value of the result from those at the same place, or moved: ReLU, sums, copies in other
+// orders, dropout.
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
 #include "engine/cuda/turn.h"
@@ -9,17 +10,28 @@
 namespace poolgrad::cuda {
 namespace {
 
+template <typename T>
 struct Relu {
-  const float* x;
-  float* y;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const { y[i] = expressions::relu(x[i]); }
+  const T* x;
+  T* y;
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    auto values = load<N>(x + i);
+    for (int k = 0; k < N; ++k) values[k] = expressions::relu(values[k]);
+    store(y + i, values);
+  }
 };
 
+template <typename T>
 struct ReluGrad {
-  const float *y, *dy;
-  float* dx;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    dx[i] = expressions::relu_grad(y[i], dy[i]);
+  const T *y, *dy;
+  T* dx;
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    const auto out = load<N>(y + i);
+    auto slopes = load<N>(dy + i);
+    for (int k = 0; k < N; ++k) slopes[k] = expressions::relu_grad(out[k], slopes[k]);
+    store(dx + i, slopes);
   }
 };
 
@@ -27,25 +39,36 @@ template <typename T>
 struct Add {
   const T *left, *right;
   T* y;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const { y[i] = left[i] + right[i]; }
+  template <int N>
+  POOLGRAD_BOTH void at(std::int64_t i) const {
+    auto sums = load<N>(left + i);
+    const auto others = load<N>(right + i);
+    for (int k = 0; k < N; ++k) sums[k] += others[k];
+    store(y + i, sums);
+  }
 };
 
 template <typename T>
 Kernel add_of(const Site& site) {
   return {[queue = Queue("add", site), count = site.outputs[0].shape.count()](const Args& a) {
-    each(queue, count, Add<T>{a.in<T>(0), a.in<T>(1), a.out<T>()});
+    const bool by_words = aligned({a.inputs[0], a.inputs[1], a.outputs[0]});
+    each_value<kFit<T>>(queue, count, by_words, Add<T>{a.in<T>(0), a.in<T>(1), a.out<T>()});
   }};
 }
 
-/// Lines of `words`, those of one array further apart than those of the other.
-template <typename Word>
+struct alignas(kWord) Word {
+  std::uint64_t halves[2];
+};
+
+/// A column of lines, those of one array further apart than those of the other; in words.
+template <typename W>
 struct CopyLines {
-  const Word* from;
-  Word* to;
-  std::int64_t words, from_line, to_line;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t line = i / words, at = i % words;
-    to[line * to_line + at] = from[line * from_line + at];
+  const W* from;
+  W* to;
+  std::int64_t lines, from_line, to_line;
+  POOLGRAD_BOTH void operator()(std::int64_t column, const Steps& s) const {
+    for (std::int64_t line = s.first; line < lines; line += s.step)
+      to[line * to_line + column] = from[line * from_line + column];
   }
 };
 
@@ -54,34 +77,21 @@ struct Lines {
   std::int64_t count, bytes, from_line, to_line;
 };
 
+/// By the largest words that fit lines and addresses.
 void copy_lines(const Queue& queue, const Lines& l, const std::byte* from, std::byte* to) {
-  const auto by = [&]<typename Word>(const Word*) {
-    const auto size = static_cast<std::int64_t>(sizeof(Word));
-    each(queue, l.count * (l.bytes / size),
-         CopyLines<Word>{reinterpret_cast<const Word*>(from), reinterpret_cast<Word*>(to),
-                         l.bytes / size, l.from_line / size, l.to_line / size});
+  const std::uint64_t bits = reinterpret_cast<std::uintptr_t>(from) |
+                             reinterpret_cast<std::uintptr_t>(to) |
+                             static_cast<std::uint64_t>(l.bytes | l.from_line | l.to_line);
+  const auto by = [&]<typename W>(Of<W>) {
+    const auto size = static_cast<std::int64_t>(sizeof(W));
+    each_column(queue, l.count, l.bytes / size,
+                CopyLines<W>{reinterpret_cast<const W*>(from), reinterpret_cast<W*>(to), l.count,
+                             l.from_line / size, l.to_line / size});
   };
-  const bool words = l.bytes % 4 == 0 && l.from_line % 4 == 0 && l.to_line % 4 == 0;
-  if (words && reinterpret_cast<std::uintptr_t>(from) % 4 == 0 &&
-      reinterpret_cast<std::uintptr_t>(to) % 4 == 0) {
-    by(static_cast<const std::uint32_t*>(nullptr));
-  } else {
-    by(static_cast<const std::uint8_t*>(nullptr));
-  }
-}
-
-template <typename Word>
-Kernel turn(const Site& site) {
-  const Spec& to = site.outputs[0];
-  std::int64_t rows = to.shape[1], columns = to.shape[2] * to.shape[3];
-  if (to.layout == Layout::row_major) {
-    const std::int64_t channels = rows;
-    rows = columns;
-    columns = channels;
-  }
-  return {[queue = Queue("reorder", site), count = to.shape.count(), rows, columns](const Args& a) {
-    each(queue, count, Turn<Word>{a.in<Word>(0), a.out<Word>(), rows, columns});
-  }};
+  if (bits % 16 == 0) return by(Of<Word>{});
+  if (bits % 4 == 0) return by(Of<std::uint32_t>{});
+  if (bits % 2 == 0) return by(Of<std::uint16_t>{});
+  by(Of<std::uint8_t>{});
 }
 
 /// Bytes of a tensor as lines: `count` combinations of the axes that lie before `axis`, and what
@@ -101,21 +111,23 @@ struct Along {
 };
 
 /// Each index draws four numbers: those of one counter, which belong to elements 16 apart.
+template <typename T>
 struct Dropout {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   const std::int64_t* step;
   std::uint64_t seed;
   std::int64_t node, begin, end;  // elements of the whole batch
   settings::DropoutRule rule;
   POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t first_counter = begin / 64 * 16 + i;
+    const std::int64_t counter = begin / 64 * 16 + i;
     const Philox::ctr_type four = random_bits(seed, expressions::dropout_stream(node, *step),
-                                              static_cast<std::uint64_t>(first_counter));
+                                              static_cast<std::uint64_t>(counter));
     for (int k = 0; k < 4; ++k) {
-      const std::int64_t at = first_counter / 16 * 64 + k * 16 + first_counter % 16;
+      const std::int64_t at = counter / 16 * 64 + k * 16 + counter % 16;
       if (at < begin || at >= end) continue;
-      y[at - begin] = expressions::dropped(four.v[k], rule.drop, rule.scale, x[at - begin]);
+      y[at - begin] = static_cast<T>(expressions::dropped(four.v[k], rule.drop, rule.scale,
+                                                          static_cast<float>(x[at - begin])));
     }
   }
 };
@@ -123,21 +135,28 @@ struct Dropout {
 }  // namespace
 
 Kernel relu(const Site& site) {
-  return {[queue = Queue("relu", site), count = site.outputs[0].shape.count()](const Args& a) {
-    each(queue, count, Relu{a.in<float>(0), a.out<float>()});
-  }};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("relu", site), count = site.outputs[0].shape.count()](const Args& a) {
+      each_value<kFit<T>>(queue, count, aligned({a.inputs[0], a.outputs[0]}),
+                          Relu<T>{a.in<T>(0), a.out<T>()});
+    }};
+  });
 }
 
 Kernel relu_grad(const Site& site) {
-  return {[queue = Queue("relu_grad", site), count = site.outputs[0].shape.count()](const Args& a) {
-    each(queue, count, ReluGrad{a.in<float>(0), a.in<float>(1), a.out<float>()});
-  }};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {
+        [queue = Queue("relu_grad", site), count = site.outputs[0].shape.count()](const Args& a) {
+          each_value<kFit<T>>(queue, count, aligned({a.inputs[0], a.inputs[1], a.outputs[0]}),
+                              ReluGrad<T>{a.in<T>(0), a.in<T>(1), a.out<T>()});
+        }};
+  });
 }
 
 Kernel add(const Site& site) {
   if (site.inputs[0].dtype == DType::i64) return add_of<std::int64_t>(site);
   if (site.inputs[0].dtype == DType::f64) return add_of<double>(site);
-  return add_of<float>(site);
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) { return add_of<T>(site); });
 }
 
 Kernel duplicate(const Site& site) {
@@ -147,17 +166,15 @@ Kernel duplicate(const Site& site) {
   }};
 }
 
+/// An image is a matrix [c, h·w] row-major and [h·w, c] channels-last.
 Kernel reorder(const Site& site) {
-  switch (size_of(site.outputs[0].dtype)) {
-    case 1:
-      return turn<std::uint8_t>(site);
-    case 2:
-      return turn<std::uint16_t>(site);
-    case 4:
-      return turn<std::uint32_t>(site);
-    default:
-      return turn<std::uint64_t>(site);
-  }
+  const Spec& to = site.outputs[0];
+  std::int64_t rows = to.shape[1], columns = to.shape[2] * to.shape[3];
+  if (to.layout == Layout::row_major) std::swap(rows, columns);
+  return {[queue = Queue("reorder", site), bytes = size_of(to.dtype), images = to.shape[0], rows,
+           columns](const Args& a) {
+    turn_words(queue, bytes, images, rows, columns, a.inputs[0], a.outputs[0]);
+  }};
 }
 
 Kernel concat(const Site& site) {
@@ -191,11 +208,13 @@ Kernel dropout(const Site& site) {
   const std::int64_t count = shape.count();
   const std::int64_t begin = shape.rank() == 0 ? 0 : s.first * (count / shape[0]);
   const std::int64_t counters = ((begin + count + 63) / 64 - begin / 64) * 16;
-  return {[=, queue = Queue("dropout", site), rule = settings::DropoutRule(s.p)](const Args& a) {
-    each(queue, counters,
-         Dropout{a.in<float>(0), a.out<float>(), a.in<std::int64_t>(1), s.seed, s.node, begin,
-                 begin + count, rule});
-  }};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[=, queue = Queue("dropout", site), rule = settings::DropoutRule(s.p)](const Args& a) {
+      each(queue, counters,
+           Dropout<T>{a.in<T>(0), a.out<T>(), a.in<std::int64_t>(1), s.seed, s.node, begin,
+                      begin + count, rule});
+    }};
+  });
 }
 
 }  // namespace poolgrad::cuda

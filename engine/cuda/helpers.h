@@ -5,18 +5,19 @@
 
 namespace poolgrad::cuda {
 
-/// to [images, columns, rows] = from [images, rows, columns], f32: weights [o, i, kh·kw] as
+/// to [images, columns, rows] = from [images, rows, columns]: weights [o, i, kh·kw] as
 /// [o, kh·kw, i], and back.
-void turn(const Queue& queue, const float* from, float* to, std::int64_t images, std::int64_t rows,
-          std::int64_t columns);
+void turn(const Queue& queue, DType dtype, const void* from, void* to, std::int64_t images,
+          std::int64_t rows, std::int64_t columns);
 
-/// y [pixels, channels] += bias [channels], which may be null; then max(y, 0) with `relu`.
-void bias_relu(const Queue& queue, const float* bias, bool relu, float* y, std::int64_t pixels,
-               std::int64_t channels);
+/// y [pixels, channels] += bias [channels], which is f32 and may be null; then max(y, 0) with
+/// `relu`. `dtype`: of y.
+void bias_relu(const Queue& queue, DType dtype, const float* bias, bool relu, void* y,
+               std::int64_t pixels, std::int64_t channels);
 
 /// bias [channels] = the sum of dy [pixels, channels]. The workspace takes as many bytes as said.
-void bias_grad(const Queue& queue, const float* dy, float* bias, std::int64_t pixels,
+void bias_grad(const Queue& queue, DType dtype, const void* dy, float* bias, std::int64_t pixels,
                std::int64_t channels, std::byte* workspace);
-[[nodiscard]] std::size_t bias_grad_bytes(std::int64_t channels);
+[[nodiscard]] std::size_t bias_grad_bytes(std::int64_t pixels, std::int64_t channels);
 
 }  // namespace poolgrad::cuda

@@ -30,6 +30,9 @@ class CudaLauncher final : public Launcher {
     void* data = fault_memory_.allocate(sizeof(Fault), alignof(Fault));
     context_.fault = new (data) Fault;
     context_.tensor_float = device.tensor_float;
+    check_cuda(
+        cudaDeviceGetAttribute(&context_.multiprocessors, cudaDevAttrMultiProcessorCount, device_),
+        "cudaDeviceGetAttribute");
     check_blas(cublasLtCreate(&blas_), "cublasLtCreate");
     context_.blas = blas_;
     check_networks(cudnnCreate(&networks_), "cudnnCreate");

@@ -1,5 +1,6 @@
 // Sums over rows, what looks at whole rows (the loss, its gradient, right answers), and gathering
-// them. A sum is made by one group in a fixed order: no atomics on floats.
+// them. Sums are made in a fixed order: no atomics on floats.
+#include "engine/cuda/column_sums.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
 #include "engine/ops/expressions.h"
@@ -8,59 +9,44 @@
 namespace poolgrad::cuda {
 namespace {
 
-/// How many of `n` rows from `first` on are among the first `rows` of the batch.
-POOLGRAD_BOTH inline std::int64_t counting(std::int64_t rows, std::int64_t first, std::int64_t n) {
-  const std::int64_t here = rows - first;
-  return here < 0 ? 0 : here < n ? here : n;
-}
-
-// ---- sum_rows
-
-struct SumRows {
-  const float* x;
-  std::int64_t rows, stride;
-  float* sum;
-  POOLGRAD_BOTH void operator()(std::int64_t column, const Group& group) const {
-    const auto value = [this, column](std::int64_t row) { return x[row * stride + column]; };
-    const float total = group.sum<float>(rows, value);
-    group.each(1, [this, column, total](std::int64_t) { sum[column] = total; });
-  }
-};
-
 // ---- softmax_cross_entropy
 
+/// A row by lanes, which read it three times: it is short enough for the nearest cache, and the
+/// exponentials are cheaper than writing them down.
+template <typename T>
 struct Loss {
-  const float* x;
+  const T* x;
   const std::int64_t* labels;
-  const std::int32_t* rows;
-  std::int64_t first, n, classes;
-  float* p;
+  Counting counting;
+  std::int64_t classes;
+  T* p;
   double* losses;
   Fault* fault;
   const char* op;
 
-  POOLGRAD_BOTH void operator()(std::int64_t row) const {
-    const float* from = x + row * classes;
-    float* to = p + row * classes;
-    losses[row] = 0.0;
+  POOLGRAD_BOTH void operator()(std::int64_t row, const Lanes& lanes) const {
+    const T* const from = x + row * classes;
+    T* const to = p + row * classes;
     const std::int64_t label = labels[row];
-    const bool counts = row < counting(*rows, first, n), known = label >= 0 && label < classes;
-    if (counts && !known) raise(fault, Fault::Kind::label, op, first + row, label, classes);
+    const bool counts = row < counting.count(), known = label >= 0 && label < classes;
     if (!counts || !known) {
-      for (std::int64_t i = 0; i < classes; ++i) to[i] = 0.0F;
+      lanes.each(classes, [&](std::int64_t i) { to[i] = static_cast<T>(0.0F); });
+      lanes.each(1, [&](std::int64_t) {
+        losses[row] = 0.0;
+        if (counts) raise(fault, Fault::Kind::label, op, counting.first + row, label, classes);
+      });
       return;
     }
-    float top = from[0];
-    for (std::int64_t i = 1; i < classes; ++i) top = from[i] > top ? from[i] : top;
-    const double at_label = from[label] - top;
-    float sum = 0.0F;
-    for (std::int64_t i = 0; i < classes; ++i) {
-      to[i] = expressions::exponential(from[i] - top);
-      sum += to[i];
-    }
+    const auto value = [&](std::int64_t i) { return static_cast<float>(from[i]); };
+    const float top =
+        lanes.reduce(classes, value(0), value, [](float a, float b) { return b > a ? b : a; });
+    const auto power = [&](std::int64_t i) { return expressions::exponential(value(i) - top); };
+    const float sum = lanes.reduce(classes, 0.0F, power, [](float a, float b) { return a + b; });
     const float scale = 1.0F / sum;
-    for (std::int64_t i = 0; i < classes; ++i) to[i] *= scale;
-    losses[row] = std::log(sum) - at_label;
+    lanes.each(classes, [&](std::int64_t i) { to[i] = static_cast<T>(power(i) * scale); });
+    lanes.each(1, [&](std::int64_t) {
+      losses[row] = static_cast<double>(std::log(sum)) - static_cast<double>(value(label) - top);
+    });
   }
 };
 
@@ -68,93 +54,128 @@ POOLGRAD_BOTH inline float scale_of(Reduction reduction, std::int64_t rows) {
   return reduction == Reduction::mean ? 1.0F / static_cast<float>(rows) : 1.0F;
 }
 
-struct SumLosses {
-  const double* losses;
+struct ToLoss {
   const std::int32_t* rows;
-  std::int64_t n;
   Reduction reduction;
   float* loss;
-  POOLGRAD_BOTH void operator()(std::int64_t, const Group& group) const {
-    const auto value = [this](std::int64_t row) { return losses[row]; };
-    const double total = group.sum<double>(n, value);
-    group.each(1, [this, total](std::int64_t) {
-      *loss = static_cast<float>(total * static_cast<double>(scale_of(reduction, *rows)));
-    });
+  POOLGRAD_BOTH void operator()(std::int64_t, std::int64_t, const double* sums) const {
+    *loss = static_cast<float>(sums[0] * static_cast<double>(scale_of(reduction, *rows)));
   }
 };
 
 /// dlogits may be p.
+template <typename T>
 struct LossGrad {
-  const float* p;
+  const T* p;
   const std::int64_t* labels;
-  const std::int32_t* rows;
+  Counting counting;
   const float* dy;
-  std::int64_t first, n, classes;
+  std::int64_t classes;
   Reduction reduction;
-  float* dx;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t row = i / classes, at = i % classes;
-    const float scale = *dy * scale_of(reduction, *rows);
-    const float off = at == labels[row] ? 1.0F : 0.0F;
-    dx[i] = row < counting(*rows, first, n) ? (p[i] - off) * scale : 0.0F;
+  T* dx;
+  POOLGRAD_BOTH void operator()(std::int64_t column, const Steps& s) const {
+    const float scale = *dy * scale_of(reduction, *counting.rows);
+    const std::int64_t count = counting.count();
+    for (std::int64_t row = s.first; row < counting.n; row += s.step) {
+      const std::int64_t i = row * classes + column;
+      const float off = column == labels[row] ? 1.0F : 0.0F;
+      dx[i] = static_cast<T>(row < count ? (static_cast<float>(p[i]) - off) * scale : 0.0F);
+    }
   }
 };
 
 // ---- count_correct
 
-struct CountCorrect {
-  const float* x;
+/// right [row] = 1 where the largest value is the label's.
+template <typename T>
+struct Right {
+  const T* x;
   const std::int64_t* labels;
-  const std::int32_t* rows;
-  std::int64_t first, n, classes, *result;
+  Counting counting;
+  std::int64_t classes;
+  double* right;
   Fault* fault;
   const char* op;
 
-  POOLGRAD_BOTH void operator()(std::int64_t, const Group& group) const {
-    const auto right = [this](std::int64_t row) -> std::int64_t {
-      const std::int64_t label = labels[row];
-      if (label >= 0 && label < classes)
-        return expressions::correct(x + row * classes, classes, label) ? 1 : 0;
-      raise(fault, Fault::Kind::label, op, first + row, label, classes);
-      return 0;
+  POOLGRAD_BOTH void operator()(std::int64_t row, const Lanes& lanes) const {
+    const T* const from = x + row * classes;
+    const std::int64_t label = labels[row];
+    const bool counts = row < counting.count(), known = label >= 0 && label < classes;
+    const float best = known ? static_cast<float>(from[label]) : 0.0F;
+    const auto below = [&](std::int64_t i) {
+      return expressions::below(static_cast<float>(from[i]), i, best, label) ? 1 : 0;
     };
-    const std::int64_t total = group.sum<std::int64_t>(counting(*rows, first, n), right);
-    group.each(1, [this, total](std::int64_t) { *result = total; });
+    const int all =
+        counts && known ? lanes.reduce(classes, 1, below, [](int a, int b) { return a & b; }) : 0;
+    lanes.each(1, [&](std::int64_t) {
+      right[row] = all;
+      if (counts && !known)
+        raise(fault, Fault::Kind::label, op, counting.first + row, label, classes);
+    });
+  }
+};
+
+struct ToCount {
+  std::int64_t* result;
+  POOLGRAD_BOTH void operator()(std::int64_t, std::int64_t, const double* sums) const {
+    *result = static_cast<std::int64_t>(sums[0]);
+  }
+};
+
+/// Values of rows, which kernels make and a sum takes. They stand first in the workspace.
+struct OfRows {
+  std::int64_t n;
+  ColumnSums sums;
+
+  explicit OfRows(std::int64_t rows) : n(rows), sums(rows, 1) {}
+  [[nodiscard]] std::size_t bytes() const {
+    return memory::aligned(static_cast<std::size_t>(n) * sizeof(double));
+  }
+  [[nodiscard]] std::size_t workspace_bytes() const { return bytes() + sums.workspace_bytes(1); }
+  [[nodiscard]] static double* at(const Args& a) {
+    return reinterpret_cast<double*>(a.workspace());
+  }
+  template <typename Give>
+  void sum(const Queue& queue, const Args& a, const Give& give) const {
+    sums.run(queue, Counting{n}, Plain<double>{at(a)}, {}, a.workspace(bytes()), give);
   }
 };
 
 // ---- gather
 
-POOLGRAD_BOTH inline float converted(float value, float divisor, const float*) {
-  return value / divisor;
-}
-POOLGRAD_BOTH inline float converted(std::uint8_t value, float divisor, const float*) {
-  return static_cast<float>(value) / divisor;
-}
-template <typename From>
-POOLGRAD_BOTH std::int64_t converted(From value, float, const std::int64_t*) {
-  return static_cast<std::int64_t>(value);
-}
-
-template <typename From, typename To>
+/// N columns of the rows that indices name, converted; 0 where none is named.
+template <typename From, typename To, int N>
 struct GatherRows {
   const From* table;
-  const std::int32_t *indices, *rows;
-  std::int64_t first, n, width, count;  // of the table: count
+  const std::int32_t* indices;
+  Counting counting;
+  std::int64_t width, in_table;
   float divisor;
   To* to;
   Fault* fault;
   const char* op;
 
-  POOLGRAD_BOTH void operator()(std::int64_t i) const {
-    const std::int64_t row = i / width;
-    to[i] = To{};
-    if (row >= counting(*rows, first, n)) return;
-    const std::int64_t index = indices[row];
-    if (index >= 0 && index < count) {
-      to[i] = converted(table[index * width + i % width], divisor, static_cast<const To*>(nullptr));
+  POOLGRAD_BOTH void operator()(std::int64_t column, const Steps& s) const {
+    const std::int64_t count = counting.count();
+    for (std::int64_t row = s.first; row < counting.n; row += s.step) {
+      const std::int64_t index = row < count ? indices[row] : 0;
+      const bool known = index >= 0 && index < in_table;
+      if (!known) raise(fault, Fault::Kind::index, op, counting.first + row, index, in_table);
+      Few<Wide<To>, N> values{};
+      if (row < count && known) {
+        const auto found = load<N>(table + index * width + column * N);
+        for (int k = 0; k < N; ++k) values[k] = converted(found[k]);
+      }
+      store(to + row * width + column * N, values);
+    }
+  }
+
+  template <typename V>
+  POOLGRAD_BOTH Wide<To> converted(V value) const {
+    if constexpr (std::is_same_v<Wide<To>, float>) {
+      return static_cast<float>(value) / divisor;
     } else {
-      raise(fault, Fault::Kind::index, op, first + row, index, count);
+      return static_cast<To>(value);
     }
   }
 };
@@ -162,12 +183,15 @@ struct GatherRows {
 template <typename From, typename To>
 Kernel gather_of(const Site& site) {
   const Shape &table = site.inputs[0].shape, &y = site.outputs[0].shape;
-  return {[queue = Queue("gather", site), n = y[0], width = y.count() / y[0], count = table[0],
+  return {[queue = Queue("gather", site), n = y[0], width = y.count() / y[0], in_table = table[0],
            s = site.attributes.as<settings::GatherRows>(),
            fault = site.context->fault](const Args& a) {
-    each(queue, n * width,
-         GatherRows<From, To>{a.in<From>(0), a.in<std::int32_t>(1), a.in<std::int32_t>(2), s.first,
-                              n, width, count, s.how.divisor, a.out<To>(), fault, queue.op});
+    const Counting counting{n, 1, s.first, a.in<std::int32_t>(2)};
+    by_width<kFit<To>>(width, {a.inputs[0], a.outputs[0]}, [&]<int N>(Width<N>) {
+      each_column(queue, n, width / N,
+                  GatherRows<From, To, N>{a.in<From>(0), a.in<std::int32_t>(1), counting, width,
+                                          in_table, s.how.divisor, a.out<To>(), fault, queue.op});
+    });
   }};
 }
 
@@ -175,56 +199,78 @@ Kernel gather_of(const Site& site) {
 
 Kernel sum_rows(const Site& site) {
   const Spec& x = site.inputs[0];
-  return {[queue = Queue("sum_rows", site), rows = x.shape[0], columns = x.shape[1],
-           stride = x.strides()[0]](const Args& a) {
-    each_group(queue, columns, SumRows{a.in<float>(0), rows, stride, a.out<float>()});
-  }};
+  const std::int64_t rows = x.shape[0];
+  const ColumnSums sums(rows, x.shape[1], x.strides()[0]);
+  return by_dtype(x.dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("sum_rows", site), rows, sums](const Args& a) {
+              sums.run(queue, Counting{rows}, Plain<T>{a.in<T>(0)}, {a.inputs[0]}, a.workspace(),
+                       ToFloat{a.out<float>()});
+            },
+            sums.workspace_bytes(1)};
+  });
 }
 
 Kernel softmax_cross_entropy(const Site& site) {
   const Shape& logits = site.inputs[0].shape;
-  const std::int64_t n = logits[0], classes = logits[1];
-  return {[queue = Queue("softmax_cross_entropy", site), n, classes,
-           s = site.attributes.as<settings::SoftmaxCrossEntropy>(),
-           fault = site.context->fault](const Args& a) {
-            auto* const losses = reinterpret_cast<double*>(a.workspace());
-            const auto* rows = a.in<std::int32_t>(2);
-            each(queue, n,
-                 Loss{a.in<float>(0), a.in<std::int64_t>(1), rows, s.first, n, classes,
-                      a.out<float>(1), losses, fault, queue.op});
-            each_group(queue, 1, SumLosses{losses, rows, n, s.reduction, a.out<float>(0)});
-          },
-          static_cast<std::size_t>(n) * sizeof(double)};
+  const OfRows losses(logits[0]);
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("softmax_cross_entropy", site), losses, classes = logits[1],
+             s = site.attributes.as<settings::SoftmaxCrossEntropy>(),
+             fault = site.context->fault](const Args& a) {
+              const auto* rows = a.in<std::int32_t>(2);
+              each_row(queue, losses.n, classes,
+                       Loss<T>{a.in<T>(0),
+                               a.in<std::int64_t>(1),
+                               {losses.n, 1, s.first, rows},
+                               classes,
+                               a.out<T>(1),
+                               OfRows::at(a),
+                               fault,
+                               queue.op});
+              losses.sum(queue, a, ToLoss{rows, s.reduction, a.out<float>(0)});
+            },
+            losses.workspace_bytes()};
+  });
 }
 
 Kernel softmax_cross_entropy_grad(const Site& site) {
   const Shape& shape = site.inputs[0].shape;
-  return {[queue = Queue("softmax_cross_entropy_grad", site), n = shape[0], classes = shape[1],
-           s = site.attributes.as<settings::SoftmaxCrossEntropy>()](const Args& a) {
-    each(queue, n * classes,
-         LossGrad{a.in<float>(0), a.in<std::int64_t>(1), a.in<std::int32_t>(2), a.in<float>(3),
-                  s.first, n, classes, s.reduction, a.out<float>()});
-  }};
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("softmax_cross_entropy_grad", site), n = shape[0], classes = shape[1],
+             s = site.attributes.as<settings::SoftmaxCrossEntropy>()](const Args& a) {
+      const Counting counting{n, 1, s.first, a.in<std::int32_t>(2)};
+      each_column(queue, n, classes,
+                  LossGrad<T>{a.in<T>(0), a.in<std::int64_t>(1), counting, a.in<float>(3), classes,
+                              s.reduction, a.out<T>()});
+    }};
+  });
 }
 
 Kernel count_correct(const Site& site) {
   const Shape& logits = site.inputs[0].shape;
-  return {[queue = Queue("count_correct", site), n = logits[0], classes = logits[1],
-           first = site.attributes.as<settings::CountCorrect>().first,
-           fault = site.context->fault](const Args& a) {
-    each_group(queue, 1,
-               CountCorrect{a.in<float>(0), a.in<std::int64_t>(1), a.in<std::int32_t>(2), first, n,
-                            classes, a.out<std::int64_t>(), fault, queue.op});
-  }};
+  const OfRows right(logits[0]);
+  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+    return {[queue = Queue("count_correct", site), right, classes = logits[1],
+             first = site.attributes.as<settings::CountCorrect>().first,
+             fault = site.context->fault](const Args& a) {
+              const Counting counting{right.n, 1, first, a.in<std::int32_t>(2)};
+              each_row(queue, right.n, classes,
+                       Right<T>{a.in<T>(0), a.in<std::int64_t>(1), counting, classes, OfRows::at(a),
+                                fault, queue.op});
+              right.sum(queue, a, ToCount{a.out<std::int64_t>()});
+            },
+            right.workspace_bytes()};
+  });
 }
 
 Kernel gather(const Site& site) {
   const DType from = site.inputs[0].dtype;
-  if (site.outputs[0].dtype == DType::f32)
-    return from == DType::u8 ? gather_of<std::uint8_t, float>(site) : gather_of<float, float>(site);
-  if (from == DType::u8) return gather_of<std::uint8_t, std::int64_t>(site);
-  if (from == DType::i32) return gather_of<std::int32_t, std::int64_t>(site);
-  return gather_of<std::int64_t, std::int64_t>(site);
+  if (site.outputs[0].dtype == DType::i64) {
+    if (from == DType::u8) return gather_of<std::uint8_t, std::int64_t>(site);
+    if (from == DType::i32) return gather_of<std::int32_t, std::int64_t>(site);
+    return gather_of<std::int64_t, std::int64_t>(site);
+  }
+  return from == DType::u8 ? gather_of<std::uint8_t, float>(site) : gather_of<float, float>(site);
 }
 
 }  // namespace poolgrad::cuda

@@ -44,6 +44,11 @@ POOLGRAD_EXPRESSION bool correct(const float* x, std::int64_t classes, std::int6
   return all;
 }
 
+/// Whether value `i` leaves the first largest to the one at `label`: of correct(), of one value.
+POOLGRAD_EXPRESSION bool below(float x, std::int64_t i, float at_label, std::int64_t label) {
+  return i < label ? x < at_label : x <= at_label;
+}
+
 /// Whether `next` takes the place of `best` in a maximum: of equal values the first wins, NaN
 /// always, as in PyTorch.
 POOLGRAD_EXPRESSION bool wins(float next, float best) { return (next > best) | (next != next); }
