@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/machine.h"
+#include "engine/ops/settings.h"
 
 namespace poolgrad::train {
 namespace {
@@ -51,10 +52,7 @@ using ByName = std::map<std::string_view, const ArrayView*>;
 ByName matched(const std::vector<Kept>& wanted, std::span<const NamedArray> arrays,
                std::string_view name, bool weights_only) {
   ByName found;
-  for (const NamedArray& named : arrays) {
-    if (weights_only && named.name.starts_with(kState)) continue;
-    found[named.name] = &named.array;
-  }
+  for (const NamedArray& named : arrays) found[named.name] = &named.array;
   std::set<std::string_view> known;
   for (const auto& [key, tensor] : wanted) {
     known.insert(key);
@@ -70,7 +68,7 @@ ByName matched(const std::vector<Kept>& wanted, std::span<const NamedArray> arra
                                " here; it was saved with another model"));
   }
   for (const auto& [key, array] : found) {
-    if (!known.contains(key))
+    if (!known.contains(key) && !(weights_only && key.starts_with(kState)))
       throw ArgumentError(text(name, ": '", key,
                                "' in it has no place here; it was saved with another model or "
                                "optimizer"));
@@ -115,6 +113,27 @@ T number(const Checkpoint& from, const char* key, std::string_view name) {
   return value;
 }
 
+/// "0.5 (seed 1), 0.1 (seed 1)": what is drawn follows from it, and from the step.
+std::string dropout_of(const Task& task) {
+  std::string result;
+  for (const Node& node : task.graph->nodes) {
+    if (node.op->name != "dropout") continue;
+    const auto drawn = node.attributes.as<settings::Dropout>();
+    result += text(result.empty() ? "" : ", ", digits(drawn.p), " (seed ", drawn.seed, ")");
+  }
+  return result.empty() ? "none" : result;
+}
+
+/// `what` names it in the text; `here` is the task's.
+void check_same(const Checkpoint& from, const std::string& what, const std::string& here,
+                const char* with, std::string_view name) {
+  const auto at = from.about.find("poolgrad." + what);
+  const std::string saved = at == from.about.end() ? "nothing" : at->second;
+  if (saved != here)
+    throw ArgumentError(text(name, ": it was saved with ", with, saved, " but here is ", here,
+                             "; make them equal"));
+}
+
 void check_format(const Checkpoint& from, std::string_view name) {
   const auto version = from.about.find("poolgrad.checkpoint");
   if (version == from.about.end())
@@ -151,6 +170,7 @@ Checkpoint checkpoint(const Task& task, const Program& program, const Position* 
   result.about = {{"format", "pt"},
                   {"poolgrad.checkpoint", kFormat},
                   {"poolgrad.optimizer", to_string(task.training.optimizer)},
+                  {"poolgrad.dropout", dropout_of(task)},
                   {"poolgrad.kernels", kernels_run_on()},
                   {"poolgrad.threads", digits(program.blueprint().options.threads)}};
   if (at == nullptr) return result;
@@ -179,14 +199,10 @@ std::optional<Position> position_in(const Checkpoint& from, std::string_view nam
 void check(const Task& task, const Checkpoint& from, std::string_view name) {
   if (!from.about.empty()) {
     check_format(from, name);
-    const auto saved = from.about.find("poolgrad.optimizer");
-    const std::string here = to_string(task.training.optimizer);
-    if (saved == from.about.end() || saved->second != here)
-      throw ArgumentError(text(name, ": it was saved with ",
-                               saved == from.about.end() ? "no optimizer" : saved->second,
-                               " but here is ", here, "; make them equal"));
+    check_same(from, "optimizer", to_string(task.training.optimizer), "", name);
   }
   (void)matched(kept(task), from.arrays, name, /*weights_only=*/false);
+  if (!from.about.empty()) check_same(from, "dropout", dropout_of(task), "dropout ", name);
 }
 
 void check_weights(const Task& task, std::span<const NamedArray> arrays, std::string_view name) {

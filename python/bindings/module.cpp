@@ -1,6 +1,7 @@
 // The extension: its parts in the order of the folders, and which error becomes which exception.
 #include "engine/error.h"
 #include "python/bindings/bindings.h"
+#include "python/bindings/files.h"
 
 namespace poolgrad::python {
 namespace {
@@ -29,6 +30,8 @@ NB_MODULE(_poolgrad, module) {
   bind_models(module);
   bind_optimizers(module);
   bind_profile(module);
+  bind_loader(module);
+  bind_files(module);
   bind_step(module);
   bind_plan_requests(module);
 }

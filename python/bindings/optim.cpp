@@ -24,12 +24,12 @@ void init(T* self, const T& settings) {
 
 template <typename T>
 std::pair<double, double> betas_of(const T& s) {
-  return {shortest(s.beta1), shortest(s.beta2)};
+  return {s.beta1, s.beta2};
 }
 
 template <typename T>
 void bind_adam(nb::module_& module, const char* name, float weight_decay, const char* doc) {
-  using Betas = std::pair<float, float>;
+  using Betas = std::pair<double, double>;
   nb::class_<T>(module, name, doc)
       .def(
           "__init__",

@@ -2,6 +2,7 @@
 #include "engine/error.h"
 #include "engine/peak.h"
 #include "interop/tuning_file.h"
+#include "python/bindings/files.h"
 #include "python/bindings/options.h"
 
 namespace poolgrad::python {
@@ -19,11 +20,6 @@ std::size_t limit_of(const std::string& name, nb::handle value) {
   const auto bytes = nb::cast<std::int64_t>(value);
   if (bytes < 1) throw ArgumentError(text("compile: ", name, " ", bytes, " is below one byte"));
   return static_cast<std::size_t>(bytes);
-}
-
-/// A str or an os.PathLike.
-std::filesystem::path path_of(nb::handle value) {
-  return nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(value));
 }
 
 std::string describe_row(const ReportRow& row) {

@@ -5,6 +5,7 @@
 
 #include "engine/profile.h"
 #include "memory/system.h"
+#include "python/bindings/files.h"
 #include "python/bindings/handle.h"
 #include "python/bindings/lender.h"
 #include "python/bindings/options.h"
@@ -167,6 +168,30 @@ class Step {
     return result;
   }
 
+  /// All that training goes on from, on its own bytes (on a device copies).
+  [[nodiscard]] nb::dict state_dict() const {
+    nb::dict result;
+    for (NamedArray& named : train::checkpoint(task_, *program_).arrays)
+      result[named.name.c_str()] = std::move(named.array);
+    return result;
+  }
+  void load_state_dict(const nb::dict& state) {
+    train::Checkpoint from;
+    for (const auto& [key, value] : state) {
+      const auto name = nb::cast<std::string>(key);
+      from.arrays.push_back({name, array_of(value, name)});
+    }
+    train::restore(task_, *program_, from, "load_state_dict");
+    rows_ = 0;
+  }
+  void save(nb::handle path, const DataLoader* loader) const {
+    save_checkpoint(path_of(path), task_, *program_, loader);
+  }
+  void load(nb::handle path, DataLoader* loader) {
+    load_checkpoint(path_of(path), task_, *program_, loader);
+    rows_ = 0;
+  }
+
   [[nodiscard]] Program& program() { return *program_; }
 
  private:
@@ -265,6 +290,27 @@ void bind_step(nb::module_& module) {
            "Where the time of a training step on this batch goes, by op and layer and by thread. "
            "The "
            "steps are\nreal ones, but what they change is put back.")
+      .def("state_dict", &Step::state_dict, nb::sig("def state_dict(self) -> dict[str, Tensor]"),
+           "All that training goes on from, on its own bytes: the model's state_dict(), and behind "
+           "'optimizer.'\nmoments, step counter and learning rate.")
+      .def(
+          "load_state_dict", &Step::load_state_dict, "state_dict"_a,
+          nb::sig("def load_state_dict(self, state_dict: collections.abc.Mapping[str, object]) -> "
+                  "None"),
+          "Copies in what state_dict() answered, here or elsewhere. ValueError, before anything is "
+          "changed, for\nother names, shapes or dtypes.")
+      .def("save", &Step::save, "path"_a, "loader"_a.none() = nb::none(),
+           nb::sig("def save(self, path: str | os.PathLike, loader: DataLoader | None = None) -> "
+                   "None"),
+           "Writes a checkpoint, complete or not at all: state_dict() as safetensors, the "
+           "optimizer's settings, and\nwhere the loader is in its data. It is the command's, too: "
+           "poolgrad train --resume.")
+      .def("load", &Step::load, "path"_a, "loader"_a.none() = nb::none(),
+           nb::sig("def load(self, path: str | os.PathLike, loader: DataLoader | None = None) -> "
+                   "None"),
+           "Goes on from a checkpoint, with the bits of a run that never stopped; the loader goes "
+           "on with the next\nbatch. Before anything is changed, OSError for what is no checkpoint "
+           "and ValueError for one of another\nmodel, optimizer, data or batch_size.")
       .def_prop_rw("lr", &Step::rate, &Step::set_rate, "The learning rate, from the next step on.")
       .def_prop_ro("accuracy", &Step::accuracy,
                    "Of the last training batch, before its update; NaN before the first.")

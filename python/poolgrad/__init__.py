@@ -3,6 +3,7 @@
 from . import models, nn, ops, optim
 from ._compile import compile, plan
 from ._poolgrad import (
+    DataLoader,
     Graph,
     Handle,
     Plan,
@@ -14,10 +15,13 @@ from ._poolgrad import (
     empty,
     from_dlpack,
     gradients,
+    load_file,
+    save_file,
     shares_memory,
 )
 
 __all__ = [
+    "DataLoader",
     "Graph",
     "Handle",
     "Plan",
@@ -30,10 +34,12 @@ __all__ = [
     "empty",
     "from_dlpack",
     "gradients",
+    "load_file",
     "models",
     "nn",
     "ops",
     "optim",
     "plan",
+    "save_file",
     "shares_memory",
 ]

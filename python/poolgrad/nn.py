@@ -76,7 +76,8 @@ class Module:
         """Copies weights in: arrays or tensors of any library, by name.
 
         Before the first compile() they become the initial values. With strict every name must be
-        there and no other. Raises ValueError, before anything is changed, naming what is missing,
+        there and no other, but for a checkpoint's "optimizer. ...": load_file() of one will do.
+        Raises ValueError, before anything is changed, naming what is missing,
         unexpected or of another shape.
         """
         if self._step is None:
@@ -132,7 +133,9 @@ class Module:
 
 def _load(weights: dict[str, Tensor], given: Mapping[str, object], strict: bool) -> None:
     missing = [name for name in weights if name not in given]
-    unexpected = [name for name in given if name not in weights]
+    unexpected = [
+        name for name in given if name not in weights and not name.startswith("optimizer.")
+    ]
     if strict and (missing or unexpected):
         raise ValueError(
             f"load_state_dict: missing {missing}, unexpected {unexpected}; "

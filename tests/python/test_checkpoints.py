@@ -278,7 +278,10 @@ HOSTILE = {
     "epochs": (text_of("poolgrad.epochs", "-1"), "where no training comes"),
     "loss": (text_of("poolgrad.loss_sum", "nan"), "where no training comes"),
     "no seed": (lambda h: h["__metadata__"].pop("poolgrad.seed"), "lacks 'poolgrad.seed'"),
-    "no optimizer": (lambda h: h["__metadata__"].pop("poolgrad.optimizer"), "with no optimizer"),
+    "no optimizer": (
+        lambda h: h["__metadata__"].pop("poolgrad.optimizer"),
+        "it was saved with nothing but here is adam with",
+    ),
     "batch": (
         text_of("poolgrad.flag.batch", "1e9"),
         "has '1e9' for --batch, which nobody can type",

@@ -237,6 +237,11 @@ TEST_CASE("checkpoint: another optimizer, model or format is refused, and nothin
         "");
 
   Checkpoint changed = saved.checkpoint;
+  CHECK(changed.about["poolgrad.dropout"] == "0.25 (seed 3)");
+  changed.about["poolgrad.dropout"] = "0.5 (seed 3)";
+  CHECK(refused<ArgumentError>(task, changed) ==
+        "f: it was saved with dropout 0.5 (seed 3) but here is 0.25 (seed 3); make them equal");
+  changed = saved.checkpoint;
   std::erase_if(changed.arrays, [](const NamedArray& a) { return a.name == "4.bias"; });
   CHECK(refused<ArgumentError>(task, changed) ==
         "f: there is no '4.bias' in it; it was saved with another model or optimizer");
