@@ -42,6 +42,27 @@ class RecordingGuard {
   Launcher* launcher_;
 };
 
+/// A range for profilers, ended at the latest where it goes out of scope.
+class Range {
+ public:
+  explicit Range(Launcher& launcher) : launcher_(launcher) {}
+  Range(Launcher& launcher, Launcher::RangeName name) : launcher_(launcher) { begin(name); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+  ~Range() { end(); }
+  void begin(Launcher::RangeName name) {
+    launcher_.begin_range(name);
+    open_ = true;
+  }
+  void end() {
+    if (std::exchange(open_, false)) launcher_.end_range();
+  }
+
+ private:
+  Launcher& launcher_;
+  bool open_ = false;
+};
+
 }  // namespace
 
 DeviceRun::DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& blueprint,
@@ -101,12 +122,23 @@ void DeviceRun::make_answers(const Blueprint& blueprint, const std::vector<Array
   }
 }
 
+void DeviceRun::name_ranges(Lanes& lanes, const Entry& entry) {
+  lanes.name = launcher_->name_range(entry.name);
+  for (const Step& step : entry.steps) {
+    const Node& node = entry.graph->nodes[row(step.node)];
+    const std::string& layer = entry.graph->layer_of(node);
+    lanes.node_names.push_back(launcher_->name_range(
+        layer.empty() ? text(node.op->name) : text(node.op->name, " (", layer, ")")));
+  }
+}
+
 void DeviceRun::make_lanes(const Blueprint& blueprint, const std::vector<ArrayView>& views,
                            const memory::Arena& arena) {
   const int members = blueprint.options.threads;
   for (const Entry& entry : blueprint.entries) {
     lanes_.push_back({{Lane{Bindings(entry, members)}, Lane{Bindings(entry, members)}}});
     Lanes& lanes = lanes_.back();
+    name_ranges(lanes, entry);
     for (std::size_t side = 0; side < 2; ++side) {
       Bindings& b = lanes.of[side].bindings;
       for (int s = 0; s < static_cast<int>(entry.storages.all.size()); ++s) {
@@ -185,26 +217,29 @@ void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
 /// An observer is told of a node's end once it is done, and of the first one's beginning once all
 /// before it is.
 void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer) {
-  Bindings& bindings = lanes.of[row(side_)].bindings;
-  if (observer != nullptr) {
-    const memory::Stream work = launcher_->work();
-    work.synchronize();
-    const Observer waiting{observer->before, [&](const Entry& entry, const Step& step) {
-                             work.synchronize();
-                             if (observer->after) observer->after(entry, step);
-                           }};
-    runner.run(bindings, &waiting);
-  } else {
-    runner.run(bindings, nullptr);
-  }
+  const memory::Stream work = launcher_->work();
+  if (observer != nullptr) work.synchronize();
+  Range node(*launcher_);
+  const Observer named{
+      [&](const Entry& entry, const Step& step) {
+        node.begin(lanes.node_names[static_cast<std::size_t>(&step - entry.steps.data())]);
+        if (observer != nullptr && observer->before) observer->before(entry, step);
+      },
+      [&](const Entry& entry, const Step& step) {
+        if (observer != nullptr) work.synchronize();
+        if (observer != nullptr && observer->after) observer->after(entry, step);
+        node.end();
+      }};
+  runner.run(lanes.of[row(side_)].bindings, &named);
   for (const Answer* answer : lanes.answers)
-    launcher_->copy(answer->pinned[row(side_)], answer->device, answer->bytes, launcher_->work());
+    launcher_->copy(answer->pinned[row(side_)], answer->device, answer->bytes, work);
 }
 
 void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows,
                     Runner& runner, const Observer* observer) {
   if (!feeds.empty()) cross(feeds, rows_id_ >= 0 ? rows : -1);
   Lanes& lanes = lanes_[entry];
+  const Range all(*launcher_, lanes.name);
   Launcher::Recording& recording = lanes.of[row(side_)].recording;
   if (!planned_ || observer != nullptr || !lanes.warm) {
     issue(lanes, runner, observer);

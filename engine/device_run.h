@@ -68,12 +68,15 @@ class DeviceRun {
     std::array<Lane, 2> of;
     std::vector<Answer*> answers{};
     std::vector<int> tables{};
+    Launcher::RangeName name{};                     // of the entry
+    std::vector<Launcher::RangeName> node_names{};  // by its steps: op and layer
     bool warm = false;  // has run once: libraries have loaded what they load at first use
   };
 
   void make_slots(const Blueprint& blueprint, const std::vector<ArrayView>& views,
                   const memory::Arena& arena);
   void make_answers(const Blueprint& blueprint, const std::vector<ArrayView>& views);
+  void name_ranges(Lanes& lanes, const Entry& entry);
   void make_lanes(const Blueprint& blueprint, const std::vector<ArrayView>& views,
                   const memory::Arena& arena);
   Slot& slot(int id);

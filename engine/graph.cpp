@@ -93,6 +93,12 @@ void Graph::keep(Tensor tensor) {
   if (column.empty()) column = "kept";
 }
 
+const std::string& Graph::layer_of(const Node& node) const {
+  static const std::string kNone;
+  const std::vector<int>& ids = node.op->updates > 0 ? node.inputs : node.outputs;
+  return ids.empty() ? kNone : tensors.layer[row(ids[0])];
+}
+
 Graph::Layer::Layer(Graph& graph, std::string_view name)
     : graph_(graph), outer_(graph.current_layer) {
   graph.current_layer = outer_.empty() ? std::string(name) : text(outer_, ".", name);

@@ -72,7 +72,9 @@ struct Graph : std::enable_shared_from_this<Graph> {
   [[nodiscard]] std::vector<Spec> specs(std::span<const int> ids) const;
   [[nodiscard]] std::vector<Tensor> column(std::string_view name);  // in the order of their rows
   [[nodiscard]] const std::string& name(int id) const;
-  [[nodiscard]] std::string describe(int id) const;    // 'hidden' [32, 128]
+  [[nodiscard]] std::string describe(int id) const;  // 'hidden' [32, 128]
+  /// Whose work a node is: "" outside layers. An update's is that of what it updates.
+  [[nodiscard]] const std::string& layer_of(const Node& node) const;
   [[nodiscard]] int rows_id() const { return rows_; }  // -1 where nobody asked for it
 
   std::string current_layer;  // of what is being built

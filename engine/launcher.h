@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "engine/op.h"
 #include "memory/resource.h"
@@ -39,6 +40,13 @@ class Launcher {
   [[nodiscard]] virtual Recording end_recording() = 0;
   /// Puts all of it on work() at once.
   virtual void replay(const Recording& recording) = 0;
+
+  /// For profilers: what is put on the streams between begin_range() and its end_range() is shown
+  /// under a name that was made once. Ranges lie within each other. By default there are none.
+  using RangeName = const void*;
+  [[nodiscard]] virtual RangeName name_range(const std::string&) { return nullptr; }
+  virtual void begin_range(RangeName) {}
+  virtual void end_range() {}
 
   /// Throws what kernels could not: an ArgumentError for a label or an index out of range in what
   /// work() has done so far. To be asked when it is idle.

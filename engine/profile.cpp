@@ -96,17 +96,11 @@ class Snapshot {
   std::vector<Kept> kept_;
 };
 
-/// Whose work a node is; an update's is that of what it updates.
-std::string layer_of(const Graph& graph, const Node& node) {
-  const std::vector<int>& ids = node.op->updates > 0 ? node.inputs : node.outputs;
-  return ids.empty() ? "" : graph.tensors.layer[row(ids[0])];
-}
-
 std::vector<ProfileRow> rows_of(const Entry& entry, const StepTimes& times) {
   std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < entry.steps.size(); ++i) {
     const Node& node = entry.graph->nodes[row(entry.steps[i].node)];
-    groups[{std::string(node.op->name), layer_of(*entry.graph, node)}].push_back(i);
+    groups[{std::string(node.op->name), entry.graph->layer_of(node)}].push_back(i);
   }
   std::vector<ProfileRow> rows;
   double sum = 0.0;

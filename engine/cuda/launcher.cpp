@@ -56,17 +56,13 @@ class CudaLauncher final : public Launcher {
     const std::string what = described(op, site);
     try {
       Kernel kernel = op.cuda(here);
-      kernel.run = [run = std::move(kernel.run), name = std::string(op.name), what,
-                    device = device_](const Args& a) {
+      kernel.run = [run = std::move(kernel.run), what, device = device_](const Args& a) {
         memory::use_cuda(device);
-        nvtxRangePushA(name.c_str());
         try {
           run(a);
         } catch (const std::exception& error) {
-          nvtxRangePop();
           throw DeviceError(text(what, ": ", error.what()));
         }
-        nvtxRangePop();
       };
       return kernel;
     } catch (const std::exception& error) {
@@ -117,6 +113,19 @@ class CudaLauncher final : public Launcher {
                "cudaGraphLaunch");
   }
 
+  RangeName name_range(const std::string& name) override {
+    return nvtxDomainRegisterStringA(domain_, name.c_str());
+  }
+  void begin_range(RangeName name) override {
+    nvtxEventAttributes_t range{};
+    range.version = NVTX_VERSION;
+    range.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+    range.messageType = NVTX_MESSAGE_TYPE_REGISTERED;
+    range.message.registered = static_cast<nvtxStringHandle_t>(const_cast<void*>(name));
+    (void)nvtxDomainRangePushEx(domain_, &range);
+  }
+  void end_range() override { (void)nvtxDomainRangePop(domain_); }
+
   void check() override {
     if (!reported(*context_.fault)) return;
     work_.stream().synchronize();  // until all of it is written
@@ -129,6 +138,7 @@ class CudaLauncher final : public Launcher {
   }
 
   int device_;
+  nvtxDomainHandle_t domain_ = nvtxDomainCreateA("poolgrad");
   memory::CudaStream work_, copies_;
   memory::PinnedResource fault_memory_{device_};
   cublasLtHandle_t blas_ = nullptr;

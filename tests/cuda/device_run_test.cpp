@@ -143,6 +143,29 @@ TEST_CASE("device: a step is recorded once per side, and then replayed and nothi
   CHECK(after.memory == before.memory);
 }
 
+TEST_CASE("device: profilers see entries, and in them ops and layers while nodes are issued") {
+  Network network;
+  const auto launcher = std::make_shared<FakeLauncher>();
+  Program program = network.compiled(on(launcher));
+  const auto step = [&](int i) { program.run("train", Batch(i, kBatch).feeds(network)); };
+  step(0);
+  const std::vector<std::string> first = launcher->ranges();
+  CHECK(first.front() == "train");
+  CHECK(first.size() == 1 + program.blueprint().entry("train").steps.size());
+  CHECK(std::ranges::count(first, "  matmul (0)") == 1);  // of the weight: a ReLU absorbed the other
+  CHECK(std::ranges::count(first, "  matmul (1)") == 3);
+  CHECK(std::ranges::count(first, "  adam (1)") == 2);
+  step(1);
+  step(2);
+  const std::size_t recorded = launcher->ranges().size();
+  step(3);
+  CHECK(launcher->ranges().size() == recorded + 1);
+  CHECK(launcher->ranges().back() == "train");
+  const Observer broken{{}, [](const Entry&, const Step&) { throw ArgumentError("stop"); }};
+  CHECK_THROWS_AS(program.run("train", Batch(4, kBatch).feeds(network), &broken), ArgumentError);
+  CHECK(launcher->open_ranges() == 0);
+}
+
 TEST_CASE("device: steps that nobody waits for keep their order and their feeds") {
   Network network;
   const std::vector<float> expected = losses(network, on_cpu(), 40);

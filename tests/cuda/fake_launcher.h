@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "engine/cuda/context.h"
@@ -57,7 +59,16 @@ class FakeLauncher final : public Launcher {
   void begin_recording() override;
   [[nodiscard]] Recording end_recording() override;
   void replay(const Recording& recording) override;
+  [[nodiscard]] RangeName name_range(const std::string& name) override {
+    return &*names_.insert(name).first;
+  }
+  void begin_range(RangeName name) override;
+  void end_range() override { --open_ranges_; }
   void check() override;
+
+  /// Names of the ranges begun so far, deeper ones further in, and how many are open.
+  [[nodiscard]] const std::vector<std::string>& ranges() const { return ranges_; }
+  [[nodiscard]] int open_ranges() const { return open_ranges_; }
 
   /// How often so far: kernels put on the stream one by one, copies outside of recordings,
   /// recordings begun and replayed, and calls for memory.
@@ -83,6 +94,9 @@ class FakeLauncher final : public Launcher {
   cuda::Fault fault_;
   cuda::Context context_;
   Counts counts_;
+  std::set<std::string> names_;
+  std::vector<std::string> ranges_;
+  int open_ranges_ = 0;
 };
 
 }  // namespace poolgrad::testing
