@@ -132,7 +132,8 @@ class Chain {
       const int first = once ? value(v).first_read : place_of_[row(value(v).node)];
       const int last = value(v).last_read;
       const bool across = run_of_place[row(first)] != run_of_place[row(last)];
-      for (int p = 0; p < static_cast<int>(result.size()); ++p) {
+      // Nodes that move nothing have no place, so there are fewer places than nodes.
+      for (int p = 0; p < static_cast<int>(run_of_place.size()); ++p) {
         const int r = run_of_place[row(p)];
         const bool there = across ? run_of_place[row(first)] <= r && r <= run_of_place[row(last)]
                                   : first <= p && p <= last;
