@@ -57,22 +57,45 @@ std::optional<Ordered> recomputed(const Ordered& before, const Choice& choice) {
   return result;
 }
 
+/// What the addresses of a node's operands are multiples of: views may begin anywhere, and tables
+/// lie where their owner has them.
+std::size_t alignment_of(const Entry& entry, const Node& node) {
+  const TensorTable& tensors = entry.graph->tensors;
+  std::size_t bits = memory::kAlignment;
+  for (const auto* ids : {&node.inputs, &node.outputs}) {
+    for (const int id : *ids) {
+      const int owner = entry.storages.all[row(entry.storages.of[row(id)])].persistent;
+      const std::ptrdiff_t first = owner < 0 ? 0 : entry.storages.begin[row(owner)];
+      bits |= static_cast<std::size_t>(entry.storages.begin[row(id)] - first);
+      if (owner >= 0 && tensors.lent(owner)) bits |= size_of(tensors.spec[row(owner)].dtype);
+    }
+  }
+  return bits & ~(bits - 1);  // the lowest one
+}
+
 /// Kernels by what they were made for. One set per member, as a primitive holds its addresses.
 class Kernels {
  public:
   explicit Kernels(const Options& options) : options_(options) {}
 
-  std::shared_ptr<const Kernel> of(const Graph& graph, const Node& node) {
+  std::shared_ptr<const Kernel> of(const Entry& entry, const Node& node) {
+    const Graph& graph = *entry.graph;
     const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+    const std::size_t alignment =
+        options_.launcher ? alignment_of(entry, node) : memory::kAlignment;
     for (const Made& made : made_[node.op]) {
       if (made.member == node.member && made.attributes == node.attributes &&
-          made.inputs == inputs && made.outputs == outputs)
+          made.inputs == inputs && made.outputs == outputs && made.alignment == alignment)
         return made.kernel;
     }
-    const Kernel kernel =
-        make(*node.op, {inputs, outputs, node.attributes, options_.device, options_.winograd});
-    made_[node.op].push_back(
-        {node.member, node.attributes, inputs, outputs, std::make_shared<const Kernel>(kernel)});
+    const Kernel kernel = make(*node.op, {.inputs = inputs,
+                                          .outputs = outputs,
+                                          .attributes = node.attributes,
+                                          .device = options_.device,
+                                          .winograd = options_.winograd,
+                                          .alignment = alignment});
+    made_[node.op].push_back({node.member, node.attributes, inputs, outputs, alignment,
+                              std::make_shared<const Kernel>(kernel)});
     return made_[node.op].back().kernel;
   }
 
@@ -89,6 +112,7 @@ class Kernels {
     int member;
     Attributes attributes;
     std::vector<Spec> inputs, outputs;
+    std::size_t alignment;
     std::shared_ptr<const Kernel> kernel;
   };
   const Options& options_;
@@ -106,7 +130,7 @@ void prepare(Entry& entry, Kernels& kernels) {
     Step step{.node = i,
               .member = node.member,
               .phase = phase[row(i)],
-              .kernel = kernels.of(*entry.graph, node)};
+              .kernel = kernels.of(entry, node)};
     if (step.kernel->workspace_bytes > 0) {
       step.workspace = static_cast<int>(entry.storages.all.size());
       entry.storages.all.push_back({step.kernel->workspace_bytes, i, i + 1, -1, node.member});
@@ -305,7 +329,7 @@ Options settled(Options options) {
   if (options.launcher == nullptr) return options;
   options.device.stream = options.launcher->work();
   options.threads = options.chunks = 1;
-  options.use_team = options.fuse_updates = options.features = options.winograd = false;
+  options.use_team = options.fuse_updates = options.features = false;
   return options;
 }
 

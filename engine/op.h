@@ -73,6 +73,8 @@ struct Site {
   Device device{};
   bool winograd = true;                    // where convolutions may go by tiles
   const cuda::Context* context = nullptr;  // of a CUDA device
+  /// Of a device: what the addresses of all operands are multiples of, in bytes.
+  std::size_t alignment = memory::kAlignment;
 };
 
 /// Rows [begin, end) of axis 0.

@@ -7,9 +7,22 @@
 namespace poolgrad::cuda {
 namespace {
 
-template <typename T, int N>
+/// Small matrices that are converted as they are turned.
+template <typename From, typename To>
+struct TurnConverted {
+  const From* from;
+  To* to;
+  std::int64_t rows, columns;
+  POOLGRAD_BOTH void operator()(std::int64_t i) const {
+    const std::int64_t size = rows * columns, image = i / size, at = i % size;
+    to[i] =
+        static_cast<To>(static_cast<float>(from[image * size + at % rows * columns + at / rows]));
+  }
+};
+
+template <typename Bias, typename T, int N>
 struct BiasRelu {
-  const float* bias;
+  const Bias* bias;
   bool relu;
   T* y;
   std::int64_t pixels, channels;
@@ -31,18 +44,29 @@ struct BiasRelu {
 
 }  // namespace
 
-void turn(const Queue& queue, DType dtype, const void* from, void* to, std::int64_t images,
-          std::int64_t rows, std::int64_t columns) {
-  turn_words(queue, size_of(dtype), images, rows, columns, from, to);
+void turn(const Queue& queue, ConstValues from, Values to, std::int64_t images, std::int64_t rows,
+          std::int64_t columns) {
+  if (from.dtype == to.dtype)
+    return turn_words(queue, size_of(to.dtype), images, rows, columns, from.data, to.data);
+  by_dtype(from.dtype, [&]<typename From>(Of<From>) {
+    by_dtype(to.dtype, [&]<typename To>(Of<To>) {
+      each(queue, images * rows * columns,
+           TurnConverted<From, To>{static_cast<const From*>(from.data), static_cast<To*>(to.data),
+                                   rows, columns});
+    });
+  });
 }
 
-void bias_relu(const Queue& queue, DType dtype, const float* bias, bool relu, void* y,
-               std::int64_t pixels, std::int64_t channels) {
-  if (bias == nullptr && !relu) return;
-  by_dtype(dtype, [&]<typename T>(Of<T>) {
-    by_width<kFit<T>>(channels, {y}, [&]<int N>(Width<N>) {
-      each_column(queue, pixels, channels / N,
-                  BiasRelu<T, N>{bias, relu, static_cast<T*>(y), pixels, channels});
+void bias_relu(const Queue& queue, ConstValues bias, bool relu, Values y, std::int64_t pixels,
+               std::int64_t channels) {
+  if (bias.data == nullptr && !relu) return;
+  by_dtype(bias.dtype, [&]<typename Bias>(Of<Bias>) {
+    by_dtype(y.dtype, [&]<typename T>(Of<T>) {
+      by_width<kFit<T>>(channels, {y.data}, [&]<int N>(Width<N>) {
+        each_column(queue, pixels, channels / N,
+                    BiasRelu<Bias, T, N>{static_cast<const Bias*>(bias.data), relu,
+                                         static_cast<T*>(y.data), pixels, channels});
+      });
     });
   });
 }

@@ -6,9 +6,11 @@
 #include <nvtx3/nvToolsExt.h>
 
 #include "engine/cuda/context.h"
+#include "engine/cuda/cudnn_graph.h"
 #include "engine/cuda/fault.h"
 #include "engine/cuda/launch.h"
 #include "engine/cuda/libraries.h"
+#include "engine/cuda/workspace.h"
 #include "engine/launcher.h"
 
 namespace poolgrad::cuda {
@@ -26,24 +28,25 @@ std::string described(const OpDef& op, const Site& site) {
 class CudaLauncher final : public Launcher {
  public:
   explicit CudaLauncher(const Device& device)
-      : device_(device.index), work_(device_), copies_(device_) {
-    void* data = fault_memory_.allocate(sizeof(Fault), alignof(Fault));
-    context_.fault = new (data) Fault;
+      : device_(device.index), work_(device_), copies_(device_), fault_(fault_memory_) {
+    context_.fault = fault_.get();
     context_.tensor_float = device.tensor_float;
     check_cuda(
         cudaDeviceGetAttribute(&context_.multiprocessors, cudaDevAttrMultiProcessorCount, device_),
         "cudaDeviceGetAttribute");
-    check_blas(cublasLtCreate(&blas_), "cublasLtCreate");
-    context_.blas = blas_;
-    check_networks(cudnnCreate(&networks_), "cudnnCreate");
-    check_networks(cudnnSetStream(networks_, stream()), "cudnnSetStream");
-    context_.networks = networks_;
+    cublasLtHandle_t blas = nullptr;
+    check_blas(cublasLtCreate(&blas), "cublasLtCreate");
+    blas_.reset(blas);
+    cudnnHandle_t networks = nullptr;
+    check_networks(cudnnCreate(&networks), "cudnnCreate");
+    networks_.reset(networks);
+    check_networks(cudnnSetStream(networks, stream()), "cudnnSetStream");
+    context_.blas = blas;
+    context_.networks = networks;
   }
   ~CudaLauncher() override {
-    (void)cudaStreamSynchronize(stream());
-    if (networks_ != nullptr) (void)cudnnDestroy(networks_);
-    if (blas_ != nullptr) (void)cublasLtDestroy(blas_);
-    fault_memory_.deallocate(context_.fault, sizeof(Fault), alignof(Fault));
+    (void)cudaStreamSynchronize(stream());  // what it uses goes now
+    (void)cudaStreamSynchronize(static_cast<cudaStream_t>(copies().handle));
   }
 
   Kernel prepare(const OpDef& op, const Site& site) override {
@@ -55,7 +58,7 @@ class CudaLauncher final : public Launcher {
     here.context = &context_;
     const std::string what = described(op, site);
     try {
-      Kernel kernel = op.cuda(here);
+      Kernel kernel = with_aligned_workspace(op.cuda(here));
       kernel.run = [run = std::move(kernel.run), what, device = device_](const Args& a) {
         memory::use_cuda(device);
         try {
@@ -137,12 +140,28 @@ class CudaLauncher final : public Launcher {
     return static_cast<cudaStream_t>(work_.stream().handle);
   }
 
+  /// In pinned memory, where kernels reach it.
+  class PinnedFault {
+   public:
+    explicit PinnedFault(memory::PinnedResource& memory)
+        : memory_(memory), fault_(new (memory.allocate(sizeof(Fault), alignof(Fault))) Fault) {}
+    PinnedFault(const PinnedFault&) = delete;
+    PinnedFault& operator=(const PinnedFault&) = delete;
+    ~PinnedFault() { memory_.deallocate(fault_, sizeof(Fault), alignof(Fault)); }
+    [[nodiscard]] Fault* get() const { return fault_; }
+
+   private:
+    memory::PinnedResource& memory_;
+    Fault* fault_;
+  };
+
   int device_;
   nvtxDomainHandle_t domain_ = nvtxDomainCreateA("poolgrad");
   memory::CudaStream work_, copies_;
   memory::PinnedResource fault_memory_{device_};
-  cublasLtHandle_t blas_ = nullptr;
-  cudnnHandle_t networks_ = nullptr;
+  PinnedFault fault_;
+  Owned<cublasLtHandle_t, cublasLtDestroy> blas_;
+  Owned<cudnnHandle_t, cudnnDestroy> networks_;
   Context context_;
 };
 
@@ -151,11 +170,6 @@ class CudaLauncher final : public Launcher {
 void check_blas(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw DeviceError(text(call, " failed: ", cublasLtGetStatusName(status)));
-}
-
-void check_networks(cudnnStatus_t status, const char* call) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  throw DeviceError(text(call, " failed: ", cudnnGetErrorString(status)));
 }
 
 void check_launch(const char* op) {
