@@ -212,10 +212,10 @@ TEST_CASE("device: a refused feed changes nothing, and an input is read as it wa
   const Batch first(0, kBatch), second(1, kBatch);
   program.run("evaluate", first.feeds(network));
   const float expected = scalar(program, network.loss);
-  const std::array<std::uint8_t, kBatch> truths{};
-  const std::vector<Feed> feeds{
-      second.feeds(network)[0],
-      {network.labels, ArrayView::of(std::span(truths.data(), kBatch), {kBatch}, DType::boolean)}};
+  std::array<std::int32_t, kBatch> labels{};
+  ArrayView there = ArrayView::of(std::span(labels.data(), kBatch), {kBatch}, DType::i32);
+  there.place = {memory::Space::cuda, 0};  // where nothing is converted
+  const std::vector<Feed> feeds{second.feeds(network)[0], {network.labels, there}};
   CHECK_THROWS_AS(program.run("evaluate", feeds), ArgumentError);
   program.run("evaluate");
   CHECK(scalar(program, network.loss) == expected);
