@@ -112,16 +112,10 @@ Memory memory_of(const PlanFlags& flags) {
 }
 
 Device device_of(const PlanFlags& flags) {
-  if (flags.device == "cpu") return {};
-  if (flags.device == "cuda") return Device::cuda();
-  constexpr std::string_view kPrefix = "cuda:";
-  if (!flags.device.starts_with(kPrefix)) refuse("--device", flags.device, "cpu, cuda or cuda:N");
-  int index = 0;
-  const char* end = flags.device.data() + flags.device.size();
-  const auto [read, error] = std::from_chars(flags.device.data() + kPrefix.size(), end, index);
-  if (error != std::errc() || read != end || index < 0)
-    refuse("--device", flags.device, "cpu, cuda or cuda:N");
-  return Device::cuda(index);
+  std::optional<Device> device = Device::named(flags.device);
+  if (!device) refuse("--device", flags.device, "cpu, cuda or cuda:N");
+  device->tensor_float = flags.allow_tf32;
+  return *device;
 }
 
 }  // namespace
@@ -168,6 +162,8 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
       "MODE");
   add(command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str(),
       "NAME");
+  all.push_back(command.add_flag("--allow-tf32", flags.allow_tf32,
+                                 "on CUDA: products may round their operands to TF32"));
   all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
                                  "convolve by plain sums, which are slower and round less"));
   add(command.add_option("--tune", flags.tune,

@@ -20,7 +20,7 @@ struct PlanFlags {
   std::string optimizer = "adam";
   double rate = 1e-3;
   std::optional<double> momentum, weight_decay;
-  bool nesterov = false, no_winograd = false, read_ahead = false;
+  bool nesterov = false, no_winograd = false, read_ahead = false, allow_tf32 = false;
   std::uint64_t seed = 0;
   std::optional<int> threads;
   std::string chunks = "auto";

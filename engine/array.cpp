@@ -1,10 +1,12 @@
 // Copies between strided arrays, one number at a time or as one block.
 #include "engine/array.h"
 
+#include <charconv>
 #include <cstring>
 
 #include "engine/error.h"
 #include "engine/half.h"
+#include "engine/op.h"
 
 namespace poolgrad {
 namespace {
@@ -121,6 +123,23 @@ bool ArrayView::row_major() const {
     stride *= shape[axis];
   }
   return true;
+}
+
+std::optional<Device> Device::named(std::string_view name) {
+  if (name == "cpu") return Device{};
+  if (name == "cuda") return cuda();
+  constexpr std::string_view kPrefix = "cuda:";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  const std::string_view number = name.substr(kPrefix.size());
+  int index = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
+  if (error != std::errc() || end != number.data() + number.size() || index < 0)
+    return std::nullopt;
+  return cuda(index);
+}
+
+std::string to_string(memory::Place place) {
+  return place.space == memory::Space::cuda ? text("cuda:", place.index) : "cpu";
 }
 
 void copy(const ArrayView& from, const ArrayView& to) {

@@ -17,6 +17,9 @@ struct ArrayView {
   memory::Place place{};
   std::shared_ptr<const void> owner{};  // keeps the bytes alive; empty when the caller does
   bool read_only = false;
+  /// On a device: what is on this stream may write the bytes yet, so whoever uses them elsewhere
+  /// waits for it first. The default: nothing is under way. The owner keeps the stream.
+  memory::Stream stream{};
 
   /// Row-major host data that outlives the view.
   template <typename T>
@@ -49,9 +52,11 @@ struct NamedArray {
   ArrayView array;
 };
 
+[[nodiscard]] std::string to_string(memory::Place place);  // "cpu", "cuda:0"
+
 /// Copies element by element, converting numbers, between arrays of one shape; strides may be any,
-/// also 0 and negative. Throws ShapeError when shapes differ, ArgumentError for what is no
-/// number: boolean comes from itself alone.
+/// also 0 and negative. In host memory; transfer.h goes across. Throws ShapeError when shapes
+/// differ, ArgumentError for what is no number: boolean comes from itself alone.
 void copy(const ArrayView& from, const ArrayView& to);
 
 }  // namespace poolgrad

@@ -320,14 +320,30 @@ void place_second_slots(Blueprint& blueprint) {
   }
 }
 
+/// Shared bytes are read where they lie.
+void check_share(const Options& options) {
+  if (options.share == nullptr) return;
+  const auto place = [](const Options& o) {
+    return o.launcher == nullptr ? memory::Place{}
+                                 : memory::Place{memory::Space::cuda, o.device.stream.ops->device};
+  };
+  const memory::Place here = place(options), there = place(options.share->blueprint().options);
+  const bool asked_elsewhere =
+      options.device.kind == Device::Kind::cuda && options.device.index != here.index;
+  if (here == there && !asked_elsewhere) return;
+  throw ArgumentError(text("compile: the program to share with lies on ", to_string(there),
+                           " but this one is to run elsewhere; take its device, or share nothing"));
+}
+
 /// What a device settles. It shares no work among members: a kernel fills all of it.
 Options settled(Options options) {
   if (options.launcher == nullptr && options.share != nullptr)
     options.launcher = options.share->blueprint().options.launcher;
   if (options.launcher == nullptr && options.device.kind == Device::Kind::cuda)
     options.launcher = cuda::launcher(options.device);
+  if (options.launcher != nullptr) options.device.stream = options.launcher->work();
+  check_share(options);
   if (options.launcher == nullptr) return options;
-  options.device.stream = options.launcher->work();
   options.threads = options.chunks = 1;
   options.use_team = options.fuse_updates = options.features = false;
   return options;

@@ -187,6 +187,16 @@ void DeviceRun::fill_slot(const Feed& feed) {
   to.fresh = {side == 0, side == 1};
 }
 
+void DeviceRun::wait_for_producers(std::span<const Feed> feeds) {
+  const memory::Stream copies = launcher_->copies();
+  for (const Feed& feed : feeds) {
+    if (!on_device(feed)) continue;
+    const memory::Stream theirs = feed.values.stream;
+    if (theirs != copies) copies.wait(memory::Event(theirs));
+    if (feed.values.owner) owners_[row(side_)].push_back(feed.values.owner);
+  }
+}
+
 /// To the other side. What is not fed is brought along where that side has it from before: on the
 /// same queue, so that no later feed overtakes it. Feeds that do not convert are told before
 /// anything is changed.
@@ -194,10 +204,14 @@ void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
   const auto other = row(side_), side = 1 - other;
   const memory::Stream copies = launcher_->copies();
   fed_[side].wait();  // the pinned slots have been read
+  owners_[side].clear();
   for (const Feed& feed : feeds) stage(feed, side);
   side_ = 1 - side_;
   copies.wait(done_[side]);  // and the device's by the step
-  if (std::ranges::any_of(feeds, on_device)) copies.wait(done_[other]);  // a step may make them
+  if (std::ranges::any_of(feeds, on_device)) {
+    copies.wait(done_[other]);  // a step may make them
+    wait_for_producers(feeds);
+  }
   for (const Feed& feed : feeds) fill_slot(feed);
   if (rows >= 0 && rows != rows_) {
     rows_ = static_cast<std::int32_t>(rows);
@@ -256,16 +270,29 @@ void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t
   done_[row(side_)].record(launcher_->work());
 }
 
-void DeviceRun::lend(int id, void* data) {
+void DeviceRun::lend(int id, const ArrayView& values) {
+  if (values.data != nullptr && values.stream != launcher_->work())
+    launcher_->work().wait(memory::Event(values.stream));
   for (Lanes& lanes : lanes_) {
     const Storages& storages = lanes.of[0].bindings.entry->storages;
     const int s = storages.of[row(id)];
     for (Lane& lane : lanes.of) {
-      auto* const first = static_cast<std::byte*>(data);
+      auto* const first = static_cast<std::byte*>(values.data);
       lane.bindings.bind(s, first == nullptr ? nullptr : first - storages.begin[row(id)]);
       if (std::ranges::count(lanes.tables, id) > 0) lane.recording.reset();
     }
   }
+}
+
+void DeviceRun::wait_for(memory::Stream stream) {
+  const memory::Event theirs(stream);
+  launcher_->work().wait(theirs);
+  launcher_->copies().wait(theirs);
+}
+
+void DeviceRun::make_wait(memory::Stream stream) {
+  stream.wait(memory::Event(launcher_->work()));
+  stream.wait(memory::Event(launcher_->copies()));
 }
 
 void DeviceRun::write(int id, void* device, const void* values, std::size_t bytes) {
@@ -313,6 +340,7 @@ const void* DeviceRun::answer(int id) {
 
 void DeviceRun::synchronize() {
   launcher_->copies().synchronize();
+  for (auto& owners : owners_) owners.clear();
   launcher_->work().synchronize();
   launcher_->check();
 }

@@ -21,14 +21,22 @@ class DeviceRun {
   /// Waits until the device is done.
   ~DeviceRun();
 
-  /// Copies the values on their way; those in host memory may be changed as soon as it returns,
-  /// those on the device by later steps. `rows`: -1 where no feed says. Then puts an entry's step
-  /// on the work stream and does not wait for it, but with an observer for each node of it.
+  /// Copies the values on their way; those in host memory may be changed as soon as it returns.
+  /// Those on the device are read once what is on their own stream is done: later steps may change
+  /// them, others after make_wait(), and their owners are kept until they are read. `rows`: -1
+  /// where no feed says. Then puts an entry's step on the work stream and does not wait for it, but
+  /// with an observer for each node of it.
   void run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows, Runner& runner,
            const Observer* observer);
 
-  /// Binds a table from now on; entries that read it are recorded anew.
-  void lend(int id, void* data);
+  /// Binds a table from now on; entries that read it are recorded anew, and wait for what is on its
+  /// stream now.
+  void lend(int id, const ArrayView& values);
+
+  /// What is put on either queue from now on waits for what is on `stream` now, and the other way
+  /// round: what is put on `stream`, for the steps so far.
+  void wait_for(memory::Stream stream);
+  void make_wait(memory::Stream stream);
 
   /// Dense host values of a persistent tensor, which lies at `device`, in order with the steps; of
   /// an input those that were fed last. All wait.
@@ -84,6 +92,7 @@ class DeviceRun {
   void cross(std::span<const Feed> feeds, std::int64_t rows);
   void stage(const Feed& feed, std::size_t side);
   void fill_slot(const Feed& feed);
+  void wait_for_producers(std::span<const Feed> feeds);
   void issue(Lanes& lanes, Runner& runner, const Observer* observer);
 
   std::shared_ptr<Launcher> launcher_;
@@ -97,6 +106,8 @@ class DeviceRun {
   std::int32_t rows_ = -1;  // as the slots have it
   int side_ = 0;
   std::array<memory::Event, 2> fed_, done_;
+  /// Of what was fed from the device, per side: until it has been read.
+  std::array<std::vector<std::shared_ptr<const void>>, 2> owners_;
 };
 
 }  // namespace poolgrad

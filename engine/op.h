@@ -63,6 +63,8 @@ struct Device {
 
   /// The GPU of that number, as CUDA counts them. Whether there is one is seen by draft().
   [[nodiscard]] static Device cuda(int index = 0) { return {.kind = Kind::cuda, .index = index}; }
+  /// "cpu", "cuda" or "cuda:N"; nothing for any other name.
+  [[nodiscard]] static std::optional<Device> named(std::string_view name);
 };
 
 /// An op at one place of a graph: what infer(), view(), cuts() and cpu() are told.

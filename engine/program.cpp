@@ -7,6 +7,7 @@
 #include "engine/device_run.h"
 #include "engine/random.h"
 #include "engine/runner.h"
+#include "engine/transfer.h"
 #include "memory/pool.h"
 
 namespace poolgrad {
@@ -28,7 +29,7 @@ bool batched_input(const TensorTable& tensors, int id) {
   return tensors.column[row(id)] == "inputs" && tensors.unbatched[row(id)] == 0;
 }
 
-void check_feed(const TensorTable& tensors, const Feed& feed) {
+void check_feed(const TensorTable& tensors, const Feed& feed, memory::Place place) {
   const int id = feed.slot.id;
   if (id < 0 || id >= tensors.size() || tensors.column[row(id)] != "inputs")
     throw ArgumentError("run: a feed's slot is no input of this program");
@@ -41,13 +42,18 @@ void check_feed(const TensorTable& tensors, const Feed& feed) {
     throw ShapeError(text("run: ", feed.values.shape, " does not fit input '",
                           tensors.name[row(id)], "' ", spec.shape,
                           batched ? "; only the first axis may be shorter" : ""));
+  if (feed.values.place.space == memory::Space::cuda && feed.values.place != place)
+    throw ArgumentError(text("run: values for input '", tensors.name[row(id)], "' lie on ",
+                             to_string(feed.values.place), " but the program runs on ",
+                             to_string(place), "; move them there, or to the CPU"));
 }
 
 /// How many rows the feeds have, -1 where none of them is batched.
-std::int64_t check_feeds(const TensorTable& tensors, std::span<const Feed> feeds) {
+std::int64_t check_feeds(const TensorTable& tensors, std::span<const Feed> feeds,
+                         memory::Place place) {
   std::int64_t rows = -1;
   for (const Feed& feed : feeds) {
-    check_feed(tensors, feed);
+    check_feed(tensors, feed, place);
     if (!batched_input(tensors, feed.slot.id)) continue;
     const std::int64_t mine = feed.values.shape[0];
     if (rows >= 0 && mine != rows)
@@ -67,14 +73,21 @@ void check_loan(const TensorTable& tensors, Tensor slot, const ArrayView& values
   if (values.data == nullptr) return;
   const Spec& spec = tensors.spec[row(id)];
   if (values.place != place)
-    throw ArgumentError(text("lend: table '", tensors.name[row(id)],
-                             "' lies in the memory of another device; copy it to the program's"));
+    throw ArgumentError(text("lend: table '", tensors.name[row(id)], "' lies on ",
+                             to_string(values.place), " but the program runs on ", to_string(place),
+                             "; copy it there by to_device()"));
   if (values.shape != spec.shape || values.dtype != spec.dtype || !values.row_major() ||
       reinterpret_cast<std::uintptr_t>(values.data) % size_of(spec.dtype) != 0)
     throw ShapeError(text("lend: ", values.shape, " of ", values.dtype, " does not fit table '",
                           tensors.name[row(id)], "' ", spec.shape, " of ", spec.dtype,
                           "; it must be dense and equal, since nothing is copied"));
 }
+
+/// What views of a device's arena share: the streams on which it is written are kept too.
+struct Kept {
+  std::shared_ptr<Launcher> launcher;
+  std::shared_ptr<memory::Arena> arena;  // goes first
+};
 
 /// Running, for as long as it lives; a second caller is refused.
 class Claim {
@@ -140,14 +153,21 @@ struct Program::State {
   void place_persistent(const Blueprint& blueprint) {
     const TensorTable& tensors = blueprint.tensors;
     std::vector<std::byte> image;  // of the columns, on their way to a device
-    if (blueprint.options.launcher) image.resize(blueprint.persistent_bytes);
+    std::shared_ptr<const void> owner = arena;
+    memory::Stream stream;
+    if (const auto& launcher = blueprint.options.launcher) {
+      image.resize(blueprint.persistent_bytes);
+      owner = std::make_shared<Kept>(Kept{launcher, arena});
+      stream = launcher->work();
+    }
     std::int64_t rows = 0;
     for (int id = 0; id < tensors.size(); ++id) {
       const Spec& spec = tensors.spec[row(id)];
       views.push_back({nullptr, spec.shape, spec.strides(), spec.dtype, arena->place(), {}});
       if (blueprint.offset[row(id)] >= 0) {
         views.back().data = arena->at(static_cast<std::size_t>(blueprint.offset[row(id)]));
-        views.back().owner = arena;
+        views.back().owner = owner;
+        views.back().stream = stream;
         ArrayView target = views.back();
         if (!image.empty()) target.data = image.data() + blueprint.offset[row(id)];
         fill(target, tensors.init[row(id)]);
@@ -237,7 +257,7 @@ struct Program::State {
   void lend(int id, const ArrayView& values) {
     if (device && views[row(id)].data != nullptr) device->synchronize();  // steps may read it yet
     views[row(id)] = values;
-    if (device) device->lend(id, values.data);
+    if (device) device->lend(id, values);
     for (Bindings& b : bindings) {
       const int s = b.entry->storages.of[row(id)];
       auto* first = static_cast<std::byte*>(values.data);
@@ -293,7 +313,7 @@ void Program::use_team(bool on) {
 void Program::run(std::string_view name, std::span<const Feed> feeds, const Observer* observer) {
   const Claim claim(state_->running);
   const auto entry = static_cast<std::size_t>(&blueprint_.entry(name) - blueprint_.entries.data());
-  const std::int64_t rows = check_feeds(blueprint_.tensors, feeds);
+  const std::int64_t rows = check_feeds(blueprint_.tensors, feeds, state_->arena->place());
   state_->check_loans(entry, blueprint_);
   if (state_->device) return state_->device->run(entry, feeds, rows, *state_->runner, observer);
   state_->take_back();
@@ -316,9 +336,10 @@ void Program::write(Tensor tensor, const ArrayView& values) {
   if (values.shape != to.shape)
     throw ShapeError(text("write: ", values.shape, " does not fit '",
                           blueprint_.tensors.name[row(tensor.id)], "' ", to.shape));
-  if (!state_->device) return copy(values, to);
+  const ArrayView here = on_host(values);
+  if (!state_->device) return copy(here, to);
   std::vector<std::byte> dense(to.bytes());
-  copy(values, {dense.data(), to.shape, Spec{to.shape}.strides(), to.dtype, {}, {}});
+  copy(here, {dense.data(), to.shape, Spec{to.shape}.strides(), to.dtype, {}, {}});
   state_->device->write(tensor.id, to.data, dense.data(), dense.size());
 }
 
@@ -326,6 +347,7 @@ ArrayView Program::read(Tensor tensor) const {
   ArrayView values = view(tensor);
   if (!state_->device) return values;
   values.place = {};
+  values.stream = {};
   if (const void* answer = state_->device->answer(tensor.id)) {
     values.data = const_cast<void*>(answer);
     values.owner = nullptr;
@@ -351,7 +373,7 @@ ArrayView Program::to_device(const ArrayView& values) const {
   }
   std::vector<std::byte> dense(values.bytes());
   ArrayView result{dense.data(), values.shape, Spec{values.shape}.strides(), values.dtype, {}, {}};
-  copy(values, result);
+  copy(on_host(values), result);
   state_->device->send(block->at(0), dense.data(), dense.size());
   result.data = block->at(0);
   result.place = place;
@@ -361,6 +383,16 @@ ArrayView Program::to_device(const ArrayView& values) const {
 
 void Program::synchronize() const {
   if (state_->device) state_->device->synchronize();
+}
+
+void Program::wait_for(memory::Stream stream) {
+  const Claim claim(state_->running);
+  if (state_->device) return state_->device->wait_for(stream);
+  memory::Event(stream).wait();
+}
+
+void Program::make_wait(memory::Stream stream) const {
+  if (state_->device) state_->device->make_wait(stream);
 }
 
 ArrayView Program::view(Tensor tensor) const {

@@ -61,9 +61,18 @@ class Program {
   /// Waits for a device's work, which run() does not, and throws what its kernels found wrong.
   void synchronize() const;
 
+  /// For others who read or write the program's bytes by work on `stream`. wait_for(): steps from
+  /// now on wait for what is on it now. make_wait(): what is put on it from now on waits for the
+  /// steps so far. On a device the calling thread waits for neither; on the CPU it waits for the
+  /// stream, and steps are done when run() returns. wait_for() throws DeviceError while it runs.
+  void wait_for(memory::Stream stream);
+  void make_wait(memory::Stream stream) const;
+
   /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError.
   void write(Tensor tensor, const ArrayView& values);
   /// The bytes of a persistent or kept tensor, alive as long as the view. Throws ExportError else.
+  /// On a device, with the stream that steps write them on. Nobody must wait for that while another
+  /// thread calls run(), which may be recording it.
   [[nodiscard]] ArrayView view(Tensor tensor) const;
   /// The bytes of a persistent tensor by its column and name ("parameters", "0.weight"). Throws
   /// ArgumentError.

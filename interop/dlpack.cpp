@@ -66,7 +66,8 @@ Managed* lend(const ArrayView& array) {
 [[noreturn]] void refuse(const std::string& reason) { throw ExportError("from_dlpack: " + reason); }
 
 std::string device_name(DLDevice device) {
-  if (device.device_type == kDLCUDA) return text("cuda:", device.device_id);
+  if (device.device_type == kDLCUDA || device.device_type == kDLCUDAManaged)
+    return text("cuda:", device.device_id);
   return text("a device of type ", static_cast<int>(device.device_type));
 }
 
@@ -107,11 +108,22 @@ void check_range(const DLTensor& tensor, const Shape& shape, const Shape& stride
   }
 }
 
-ArrayView borrow(const DLTensor& tensor, std::shared_ptr<const void> owner, bool read_only) {
-  const DLDeviceType device = tensor.device.device_type;
-  if (device != kDLCPU && device != kDLCUDAHost) {
-    refuse(text("the array lies on ", device_name(tensor.device), "; move it to the CPU first"));
-  }
+/// Where the array lies, if it may lie there.
+memory::Place place_of(DLDevice device, memory::Stream stream) {
+  if (device.device_type == kDLCPU) return {};
+  if (device.device_type == kDLCUDAHost) return {memory::Space::pinned, 0};
+  const bool on_gpu = device.device_type == kDLCUDA || device.device_type == kDLCUDAManaged;
+  if (stream.is_caller() || !on_gpu)
+    refuse(text("the array lies on ", device_name(device), "; move it to the CPU first"));
+  if (device.device_id != stream.ops->device)
+    refuse(text("the array lies on ", device_name(device),
+                " but is wanted on cuda:", stream.ops->device, "; move it there first"));
+  return {memory::Space::cuda, device.device_id};
+}
+
+ArrayView borrow(const DLTensor& tensor, std::shared_ptr<const void> owner, bool read_only,
+                 memory::Stream stream) {
+  const memory::Place place = place_of(tensor.device, stream);
   const DType dtype = known_dtype(tensor.dtype);
   if (tensor.ndim < 0 || tensor.ndim > Shape::kMaxRank) {
     refuse(text(tensor.ndim, " axes, where 0 to ", Shape::kMaxRank, " are possible; reshape it"));
@@ -129,8 +141,8 @@ ArrayView borrow(const DLTensor& tensor, std::shared_ptr<const void> owner, bool
   }
   check_range(tensor, shape, strides, size_of(dtype));
   void* data = shape.count() == 0 ? nullptr : static_cast<char*>(tensor.data) + tensor.byte_offset;
-  const auto space = device == kDLCPU ? memory::Space::host : memory::Space::pinned;
-  return {data, shape, strides, dtype, {space, 0}, std::move(owner), read_only};
+  if (place.space != memory::Space::cuda) stream = {};
+  return {data, shape, strides, dtype, place, std::move(owner), read_only, stream};
 }
 
 /// From here on the deleter is called, whatever happens.
@@ -161,7 +173,7 @@ DLManagedTensor* to_unversioned_dlpack(const ArrayView& array) {
   return lend<DLManagedTensor>(array);
 }
 
-ArrayView from_dlpack(DLManagedTensorVersioned* managed) {
+ArrayView from_dlpack(DLManagedTensorVersioned* managed, memory::Stream stream) {
   auto owner = own(managed);
   if (managed->version.major != DLPACK_MAJOR_VERSION) {  // nothing but the deleter may be touched
     refuse(text("version ", managed->version.major, ".", managed->version.minor,
@@ -169,12 +181,12 @@ ArrayView from_dlpack(DLManagedTensorVersioned* managed) {
                 DLPACK_MINOR_VERSION));
   }
   const bool read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-  return borrow(managed->dl_tensor, std::move(owner), read_only);
+  return borrow(managed->dl_tensor, std::move(owner), read_only, stream);
 }
 
-ArrayView from_dlpack(DLManagedTensor* managed) {
+ArrayView from_dlpack(DLManagedTensor* managed, memory::Stream stream) {
   auto owner = own(managed);
-  return borrow(managed->dl_tensor, std::move(owner), false);
+  return borrow(managed->dl_tensor, std::move(owner), false, stream);
 }
 
 DevicePair dlpack_device(memory::Place place) {

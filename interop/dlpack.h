@@ -26,11 +26,15 @@ namespace poolgrad::interop {
 /// of the view goes. Strides may be of any sign, or 0; the address may be aligned to less than an
 /// element.
 ///
-/// Throws ExportError, after calling the deleter, for another major version, a device other than
-/// the CPU (pinned memory is welcome), dtypes that poolgrad does not know, more than six axes,
-/// extents or strides that leave the address space, and missing pointers.
-[[nodiscard]] ArrayView from_dlpack(DLManagedTensorVersioned* managed);
-[[nodiscard]] ArrayView from_dlpack(DLManagedTensor* managed);
+/// `stream` is the one that the producer was given, and made wait for its work: arrays of that
+/// stream's device are welcome then, and come with it. Without one, only the CPU's are, and pinned
+/// memory.
+///
+/// Throws ExportError, after calling the deleter, for another major version, another device, dtypes
+/// that poolgrad does not know, more than six axes, extents or strides that leave the address
+/// space, and missing pointers.
+[[nodiscard]] ArrayView from_dlpack(DLManagedTensorVersioned* managed, memory::Stream stream = {});
+[[nodiscard]] ArrayView from_dlpack(DLManagedTensor* managed, memory::Stream stream = {});
 
 /// DLPack's pair for a place, as in __dlpack_device__(): pinned memory is the CPU's.
 struct DevicePair {

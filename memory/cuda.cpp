@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <string>
+#include <utility>
 
 #include <cuda_runtime_api.h>
 
@@ -54,7 +55,19 @@ void synchronize(void* stream) {
   check_cuda(cudaStreamSynchronize(raw(stream)), "cudaStreamSynchronize");
 }
 
+void copy(void* stream, void* to, const void* from, std::size_t bytes) {
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, raw(stream)), "cudaMemcpyAsync");
+}
+
 constexpr std::size_t kDevices = 64;
+
+Resource* memory_of(int device) {
+  static std::array<CudaResource, kDevices> all = []<std::size_t... i>(std::index_sequence<i...>) {
+    return std::array<CudaResource, kDevices>{CudaResource(static_cast<int>(i))...};
+  }
+  (std::make_index_sequence<kDevices>());
+  return &all[static_cast<std::size_t>(device)];
+}
 
 const StreamOps& ops_of(int device) {
   static const std::array<StreamOps, kDevices> all = [] {
@@ -69,7 +82,10 @@ const StreamOps& ops_of(int device) {
                  .await = await,
                  .make_wait = make_wait,
                  .enqueue = enqueue,
-                 .synchronize = synchronize};
+                 .synchronize = synchronize,
+                 .enter = use_cuda,
+                 .copy = copy,
+                 .memory = memory_of};
     return made;
   }();
   if (device < 0 || static_cast<std::size_t>(device) >= kDevices)
@@ -121,6 +137,14 @@ void check_cuda(int status, const char* call) {
 void use_cuda(int device) { check_cuda(cudaSetDevice(device), "cudaSetDevice"); }
 
 std::size_t cuda_memory_calls() { return calls; }
+
+int cuda_device_of(const void* data) {
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, data), "cudaPointerGetAttributes");
+  const bool there =
+      attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  return there ? attributes.device : -1;
+}
 
 Stream cuda_stream(void* stream, int device) { return {stream, &ops_of(device)}; }
 

@@ -20,7 +20,11 @@ void check_cuda(int status, const char* call);
 /// Makes `device` the one that this thread's calls are about. Throws CudaError.
 void use_cuda(int device);
 
-/// Somebody's cudaStream_t of that device; nullptr is the legacy default stream.
+/// The GPU that an address belongs to, -1 for memory of the host.
+[[nodiscard]] int cuda_device_of(const void* data);
+
+/// Somebody's cudaStream_t of that device; nullptr and 0x1 are its legacy default stream, 0x2 is
+/// the calling thread's.
 [[nodiscard]] Stream cuda_stream(void* stream, int device);
 
 /// A stream of its own, which waits for no other by itself.

@@ -2,13 +2,29 @@
 // kinds wait for each other by way of it.
 #include "memory/stream.h"
 
+#include <cstring>
+#include <memory>
 #include <utility>
 
 namespace poolgrad::memory {
+namespace {
+
+void enter(const StreamOps& ops) {
+  if (ops.enter != nullptr) ops.enter(ops.device);
+}
+
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
+}  // namespace
 
 void Stream::wait(const Event& event) const {
   if (event.ops_ == nullptr) return;
   if (same_kind({nullptr, event.ops_})) {
+    enter(*ops);
     ops->make_wait(handle, event.handle_);
   } else {
     event.wait();
@@ -19,8 +35,28 @@ void Stream::enqueue(void (*work)(void*), void* data) const {
   ops != nullptr ? ops->enqueue(handle, work, data) : work(data);
 }
 
+void Stream::copy(void* to, const void* from, std::size_t bytes) const {
+  if (bytes == 0) return;
+  if (ops == nullptr) {
+    std::memcpy(to, from, bytes);
+  } else if (ops->copy != nullptr) {
+    enter(*ops);
+    ops->copy(handle, to, from, bytes);
+  } else {
+    auto job = std::make_unique<Copy>(Copy{to, from, bytes});
+    const auto work = [](void* data) {
+      const std::unique_ptr<Copy> copy(static_cast<Copy*>(data));
+      std::memcpy(copy->to, copy->from, copy->bytes);
+    };
+    ops->enqueue(handle, work, job.get());
+    (void)job.release();  // the work's
+  }
+}
+
 void Stream::synchronize() const {
-  if (ops != nullptr) ops->synchronize(handle);
+  if (ops == nullptr) return;
+  enter(*ops);
+  ops->synchronize(handle);
 }
 
 Event::Event(Event&& other) noexcept
@@ -43,7 +79,9 @@ void Event::record(Stream stream) {
     fresh.ops_ = stream.ops;
     *this = std::move(fresh);
   }
-  if (ops_ != nullptr) ops_->record(handle_, stream.handle);
+  if (ops_ == nullptr) return;
+  enter(*ops_);
+  ops_->record(handle_, stream.handle);
 }
 
 bool Event::done() const { return ops_ == nullptr || ops_->done(handle_); }

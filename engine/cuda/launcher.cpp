@@ -191,15 +191,29 @@ int device_count(std::string* why) {
   return 0;
 }
 
-std::shared_ptr<Launcher> launcher(const Device& device) {
+namespace {
+
+void check_index(int index) {
   std::string why;
   const int count = device_count(&why);
   if (count == 0)
+    throw DeviceError(text("device: cuda:", index, " cannot be used: ", why, "; use the CPU"));
+  if (index < 0 || index >= count)
     throw DeviceError(
-        text("device: cuda:", device.index, " cannot be used: ", why, "; use the CPU"));
-  if (device.index < 0 || device.index >= count)
-    throw DeviceError(
-        text("device: there is no cuda:", device.index, "; the last one is cuda:", count - 1));
+        text("device: there is no cuda:", index, "; the last one is cuda:", count - 1));
+}
+
+}  // namespace
+
+memory::Stream stream(std::uintptr_t number, int device) {
+  check_index(device);
+  return memory::cuda_stream(reinterpret_cast<void*>(number), device);
+}
+
+int device_of(const void* data) { return device_count() > 0 ? memory::cuda_device_of(data) : -1; }
+
+std::shared_ptr<Launcher> launcher(const Device& device) {
+  check_index(device.index);
   return std::make_shared<CudaLauncher>(device);
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 
 #include <sys/mman.h>
@@ -11,53 +12,163 @@
 
 namespace poolgrad::testing {
 namespace {
+
 std::size_t pages(std::size_t bytes) {
   return memory::aligned(std::max<std::size_t>(bytes, 1), 4096);
 }
+
+struct Blocks {
+  std::mutex mutex;
+  std::map<void*, std::size_t> bytes;
+  int open = 0;
+};
+Blocks& blocks() {
+  static auto* const all = new Blocks;
+  return *all;
+}
+
+/// Who is who, and what they were asked.
+class Names {
+ public:
+  void add(void* handle, std::string name) {
+    const std::lock_guard lock(mutex_);
+    names_[handle] = std::move(name);
+  }
+  std::string of(void* handle) {
+    const std::lock_guard lock(mutex_);
+    const auto number = reinterpret_cast<std::uintptr_t>(handle);
+    return number == 1 ? "legacy" : number == 2 ? "per-thread" : names_[handle];
+  }
+  void say(std::string what) {
+    const std::lock_guard lock(mutex_);
+    said_.push_back(std::move(what));
+  }
+  std::vector<std::string> take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(said_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<void*, std::string> names_;
+  std::vector<std::string> said_;
+};
+Names& names() {
+  static auto* const all = new Names;
+  return *all;
+}
+
+/// A thread behind every number.
+void* real(void* handle) {
+  static auto* const legacy = new memory::HostStream;
+  static auto* const per_thread = new memory::HostStream;
+  const auto number = reinterpret_cast<std::uintptr_t>(handle);
+  if (number == 0) throw std::logic_error("fake: there is no stream 0");
+  return number == 1 ? legacy->stream().handle : number == 2 ? per_thread->stream().handle : handle;
+}
+
+const memory::StreamOps& host_ops() {
+  static const memory::StreamOps ops = *memory::HostStream().stream().ops;
+  return ops;
+}
+
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
+void copy_in_turn(void* stream, void* to, const void* from, std::size_t bytes) {
+  names().say(names().of(stream) + " copies");
+  host_ops().enqueue(
+      real(stream),
+      [](void* data) {
+        const std::unique_ptr<Copy> copy(static_cast<Copy*>(data));
+        FakeMemory::open();
+        std::memcpy(copy->to, copy->from, copy->bytes);
+        FakeMemory::close();
+      },
+      new Copy{to, from, bytes});
+}
+
 }  // namespace
 
 void* FakeMemory::allocate_on(memory::Stream, std::size_t bytes, std::size_t) {
-  const std::lock_guard lock(mutex_);
+  Blocks& all = blocks();
+  const std::lock_guard lock(all.mutex);
   ++calls_;
-  void* data = ::mmap(nullptr, pages(bytes), open_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+  void* data = ::mmap(nullptr, pages(bytes), all.open > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) throw memory::OutOfMemory("fake: no memory", bytes);
-  blocks_[data] = pages(bytes);
+  all.bytes[data] = pages(bytes);
   return data;
 }
 
 void FakeMemory::deallocate_on(memory::Stream stream, void* data, std::size_t, std::size_t) {
   stream.synchronize();  // as cudaFree waits for the device
-  const std::lock_guard lock(mutex_);
+  Blocks& all = blocks();
+  const std::lock_guard lock(all.mutex);
   ++calls_;
-  ::munmap(data, blocks_.at(data));
-  blocks_.erase(data);
+  ::munmap(data, all.bytes.at(data));
+  all.bytes.erase(data);
 }
 
 void FakeMemory::open() {
-  const std::lock_guard lock(mutex_);
-  if (open_++ > 0) return;
-  for (const auto& [data, bytes] : blocks_) ::mprotect(data, bytes, PROT_READ | PROT_WRITE);
+  Blocks& all = blocks();
+  const std::lock_guard lock(all.mutex);
+  if (all.open++ > 0) return;
+  for (const auto& [data, bytes] : all.bytes) ::mprotect(data, bytes, PROT_READ | PROT_WRITE);
 }
 
 void FakeMemory::close() {
-  const std::lock_guard lock(mutex_);
-  if (--open_ > 0) return;
-  for (const auto& [data, bytes] : blocks_) ::mprotect(data, bytes, PROT_NONE);
+  Blocks& all = blocks();
+  const std::lock_guard lock(all.mutex);
+  if (--all.open > 0) return;
+  for (const auto& [data, bytes] : all.bytes) ::mprotect(data, bytes, PROT_NONE);
 }
+
+FakeStream::FakeStream(std::string name) { names().add(host_.stream().handle, std::move(name)); }
+
+const memory::StreamOps* FakeStream::ops() {
+  static const memory::StreamOps made = [] {
+    memory::StreamOps ops = host_ops();
+    ops.name = "fake";
+    ops.record = [](void* event, void* stream) {
+      names().say("record " + names().of(stream));
+      host_ops().record(event, real(stream));
+    };
+    ops.make_wait = [](void* stream, void* event) {
+      names().say(names().of(stream) + " waits");
+      host_ops().make_wait(real(stream), event);
+    };
+    ops.enqueue = [](void* stream, void (*work)(void*), void* data) {
+      host_ops().enqueue(real(stream), work, data);
+    };
+    ops.synchronize = [](void* stream) { host_ops().synchronize(real(stream)); };
+    ops.copy = copy_in_turn;
+    ops.memory = [](int) -> memory::Resource* {
+      static auto* const all = new FakeMemory;  // arrays may outlive main()
+      return all;
+    };
+    return ops;
+  }();
+  return &made;
+}
+
+std::vector<std::string> what_streams_did() { return names().take(); }
 
 FakeLauncher::~FakeLauncher() = default;
 
 FakeLauncher::Job FakeLauncher::opened(Job job) {
-  return [memory = memory_, job = std::move(job)] {
-    memory->open();
+  return [job = std::move(job)] {
+    FakeMemory::open();
     try {
       job();
     } catch (...) {
-      memory->close();
+      FakeMemory::close();
       throw;
     }
-    memory->close();
+    FakeMemory::close();
   };
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -16,8 +17,8 @@
 
 namespace poolgrad::testing {
 
-/// Host memory that claims to be a device's. While nobody has it open, touching it is a fault of
-/// the process.
+/// Host memory that claims to be a device's. While nobody has devices' memory open, touching it is
+/// a fault of the process.
 class FakeMemory final : public memory::Resource {
  public:
   [[nodiscard]] void* allocate_on(memory::Stream stream, std::size_t bytes,
@@ -26,16 +27,40 @@ class FakeMemory final : public memory::Resource {
                      std::size_t alignment) override;
   [[nodiscard]] memory::Place place() const override { return {memory::Space::cuda, 0}; }
 
-  void open();
-  void close();
+  /// All of it, of all resources of this kind.
+  static void open();
+  static void close();
   [[nodiscard]] int calls() const { return calls_; }
 
  private:
-  std::mutex mutex_;
-  std::map<void*, std::size_t> blocks_;
-  int open_ = 0;
   std::atomic<int> calls_ = 0;
 };
+
+/// A stream of the fake device, as its own and other libraries' are. Those numbered 1 and 2 are
+/// there from the start.
+class FakeStream {
+ public:
+  explicit FakeStream(std::string name);
+
+  [[nodiscard]] memory::Stream stream() const { return {host_.stream().handle, ops()}; }
+  /// As other libraries pass it on.
+  [[nodiscard]] std::int64_t number() const {
+    return reinterpret_cast<std::intptr_t>(host_.stream().handle);
+  }
+  template <typename F>
+  void enqueue(F&& work) {
+    host_.enqueue(std::forward<F>(work));
+  }
+  void synchronize() { host_.synchronize(); }
+
+  static const memory::StreamOps* ops();
+
+ private:
+  memory::HostStream host_;
+};
+
+/// What was asked of fake streams since the last call, in order: "record work", "other waits".
+[[nodiscard]] std::vector<std::string> what_streams_did();
 
 class FakeLauncher final : public Launcher {
  public:
@@ -89,7 +114,7 @@ class FakeLauncher final : public Launcher {
 
   std::map<std::string, Maker> makers_;
   std::shared_ptr<FakeMemory> memory_ = std::make_shared<FakeMemory>();
-  mutable memory::HostStream work_, copies_;
+  mutable FakeStream work_{"work"}, copies_{"copies"};
   std::shared_ptr<std::vector<Job>> recording_;
   cuda::Fault fault_;
   cuda::Context context_;
