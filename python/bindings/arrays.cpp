@@ -3,10 +3,12 @@
 #include <cstring>
 
 #include "engine/error.h"
+#include "engine/transfer.h"
 #include "interop/dlpack.h"
 #include "memory/arena.h"
 #include "python/bindings/bindings.h"
 #include "python/bindings/capsule.h"
+#include "python/bindings/cuda_array.h"
 
 namespace poolgrad::python {
 namespace {
@@ -82,10 +84,12 @@ ArrayView array_of_buffer(nb::handle object, std::string_view name) {
 
 }  // namespace
 
-ArrayView array_of(nb::handle object, std::string_view name) {
+ArrayView array_of(nb::handle object, std::string_view name, const Reader& reader) {
   if (nb::isinstance<ArrayView>(object)) return nb::cast<ArrayView&>(object);
   if (PyObject_CheckBuffer(object.ptr()) != 0) return array_of_buffer(object, name);
-  if (nb::hasattr(object, "__dlpack__")) return array_of_producer(object);
+  if (nb::hasattr(object, "__dlpack__")) return array_of_producer(object, reader);
+  if (nb::hasattr(object, "__cuda_array_interface__"))
+    return array_of_interface(object, name, reader);
   throw nb::type_error(text(name, ": '", nb::type_name(object.type()).c_str(),
                             "' has neither a buffer nor __dlpack__; pass a NumPy array or a tensor")
                            .c_str());
@@ -109,7 +113,7 @@ ArrayView new_array(const Shape& shape, DType dtype) {
 
 ArrayView clone(const ArrayView& array) {
   ArrayView result = new_array(array.shape, array.dtype);
-  copy(array, result);
+  copy(on_host(array), result);
   return result;
 }
 

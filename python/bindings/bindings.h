@@ -11,6 +11,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "engine/array.h"
+#include "memory/stream.h"
 
 namespace poolgrad::python {
 
@@ -18,6 +19,7 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 void bind_interop(nb::module_& module);
+void bind_cuda(nb::module_& module);
 void bind_engine(nb::module_& module);
 void bind_ops(nb::module_& module);
 void bind_layers(nb::module_& module);
@@ -27,15 +29,25 @@ void bind_profile(nb::module_& module);
 void bind_step(nb::module_& module);
 void bind_plan_requests(nb::module_& module);
 
-/// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer or with
-/// __dlpack__. `name` begins the message: a TypeError for objects of another kind, ExportError
-/// where the bytes cannot be lent or their dtype is unknown.
-ArrayView array_of(nb::handle object, std::string_view name);
+/// Who is going to use an array: work on `stream` of the device at `place`, or the caller, who
+/// reads host memory and, with `anywhere`, takes arrays of any GPU on its legacy default stream.
+struct Reader {
+  memory::Place place{};
+  memory::Stream stream{};
+  bool anywhere = false;
+};
 
-/// Zeros, row-major, in an arena of their own. Throws ShapeError for extents below 0.
+/// Whatever has bytes, without copying them: a poolgrad.Tensor, an object with a buffer, with
+/// __dlpack__ or __cuda_array_interface__. One on a GPU has been told to make the reader's stream
+/// wait, or comes with the stream to wait for. `name` begins the message: a TypeError for objects
+/// of another kind, ExportError where the bytes cannot be lent or their dtype is unknown.
+ArrayView array_of(nb::handle object, std::string_view name, const Reader& reader = {});
+
+/// Zeros, in host memory, row-major, in an arena of their own. Throws ShapeError for extents below
+/// 0.
 ArrayView new_array(const Shape& shape, DType dtype);
 
-/// The values of `array`, row-major, in an arena of their own.
+/// The values of `array`, row-major, in an arena of their own, in host memory.
 ArrayView clone(const ArrayView& array);
 
 /// "float32", "int64", ... or NumPy's and torch's dtypes of that name. Throws ArgumentError.

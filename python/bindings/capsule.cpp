@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "interop/dlpack.h"
+#include "python/bindings/cuda_array.h"
 
 namespace poolgrad::python {
 namespace {
@@ -43,10 +44,24 @@ nb::object capsule(Managed* managed) {
 
 /// Renamed first: from then on from_dlpack() sees to the deleter, also when it refuses.
 template <typename Managed>
-ArrayView take(PyObject* capsule) {
+ArrayView take(PyObject* capsule, memory::Stream stream) {
   void* managed = PyCapsule_GetPointer(capsule, Names<Managed>::kFresh);
   if (PyCapsule_SetName(capsule, Names<Managed>::kUsed) != 0) throw nb::python_error();
-  return interop::from_dlpack(static_cast<Managed*>(managed));
+  return interop::from_dlpack(static_cast<Managed*>(managed), stream);
+}
+
+/// The stream that a producer on a GPU is to make wait.
+memory::Stream stream_to_give(nb::handle producer, const Reader& reader) {
+  if (!nb::hasattr(producer, "__dlpack_device__")) return {};
+  const nb::object pair = producer.attr("__dlpack_device__")();
+  const auto type = nb::cast<int>(nb::int_(nb::object(pair[0]))),
+             index = nb::cast<int>(nb::int_(nb::object(pair[1])));
+  if (type != kDLCUDA && type != kDLCUDAManaged) return {};
+  const memory::Stream stream = stream_for(reader, index);
+  if (stream.is_caller() && reader.place.space == memory::Space::cuda)
+    throw ExportError(text("from_dlpack: the array lies on cuda:", index, " but is wanted on ",
+                           to_string(reader.place), "; move it there first"));
+  return stream;
 }
 
 }  // namespace
@@ -56,22 +71,24 @@ nb::object capsule_of(const ArrayView& array, bool versioned, bool is_copy) {
   return capsule(interop::to_unversioned_dlpack(array));
 }
 
-ArrayView array_of_capsule(nb::handle capsule) {
+ArrayView array_of_capsule(nb::handle capsule, memory::Stream stream) {
   PyObject* object = capsule.ptr();
   if (PyCapsule_IsValid(object, Names<DLManagedTensorVersioned>::kFresh) != 0) {
-    return take<DLManagedTensorVersioned>(object);
+    return take<DLManagedTensorVersioned>(object, stream);
   }
   if (PyCapsule_IsValid(object, Names<DLManagedTensor>::kFresh) != 0) {
-    return take<DLManagedTensor>(object);
+    return take<DLManagedTensor>(object, stream);
   }
   throw ExportError("from_dlpack: not a DLPack capsule, or one that was used before");
 }
 
-ArrayView array_of_producer(nb::handle producer, nb::handle device, nb::handle copy) {
+ArrayView array_of_producer(nb::handle producer, const Reader& reader, nb::handle copy) {
   const interop::Version version = interop::dlpack_version();
-  nb::dict wishes;
+  const memory::Stream stream = stream_to_give(producer, reader);
+  nb::dict wishes, least;
+  if (!stream.is_caller())
+    wishes["stream"] = least["stream"] = reinterpret_cast<std::uintptr_t>(stream.handle);
   wishes["max_version"] = nb::make_tuple(version.major, version.minor);
-  if (!device.is_none()) wishes["dl_device"] = device;
   if (!copy.is_none()) wishes["copy"] = copy;
   const nb::object ask = producer.attr("__dlpack__");
   nb::object capsule;
@@ -79,9 +96,9 @@ ArrayView array_of_producer(nb::handle producer, nb::handle device, nb::handle c
     capsule = ask(**wishes);
   } catch (nb::python_error& error) {  // of before 1.0: knows no arguments
     if (!error.matches(PyExc_TypeError)) throw;
-    capsule = ask();
+    capsule = ask(**least);
   }
-  return array_of_capsule(capsule);
+  return array_of_capsule(capsule, stream);
 }
 
 }  // namespace poolgrad::python

@@ -29,12 +29,14 @@ class KeepError {
 /// The array as a capsule, versioned or not. Throws ExportError.
 nb::object capsule_of(const ArrayView& array, bool versioned, bool is_copy);
 
-/// Takes over a capsule's tensor. Throws ExportError, also for one that was used before.
-ArrayView array_of_capsule(nb::handle capsule);
+/// Takes over a capsule's tensor; `stream` is the one that its producer was given. Throws
+/// ExportError, also for one that was used before.
+ArrayView array_of_capsule(nb::handle capsule, memory::Stream stream = {});
 
-/// Asks an object with __dlpack__ for its array: versioned where it can, unversioned otherwise.
-/// `device` and `copy` are handed on where they are not None.
-ArrayView array_of_producer(nb::handle producer, nb::handle device = nb::none(),
+/// Asks an object with __dlpack__ for its array: versioned where it can, unversioned otherwise. One
+/// on a GPU is given the reader's stream, to make it wait. `copy` is handed on where it is not
+/// None.
+ArrayView array_of_producer(nb::handle producer, const Reader& reader,
                             nb::handle copy = nb::none());
 
 }  // namespace poolgrad::python

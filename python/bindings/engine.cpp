@@ -77,6 +77,15 @@ void bind_graph(nb::module_& module) {
               "def state(self, shape: int | collections.abc.Sequence[int], name: str, column: str, "
               "dtype: object = 'float32', value: float = 0.0) -> Handle"),
           "Persistent, and constant or changed by ops.")
+      .def(
+          "lent",
+          [](Graph& graph, nb::handle shape, std::string_view name, nb::handle dtype) {
+            return graph.lent({shape_of(shape), dtype_of(dtype)}, name);
+          },
+          "shape"_a, "name"_a, "dtype"_a = "float32",
+          nb::sig("def lent(self, shape: int | collections.abc.Sequence[int], name: str, "
+                  "dtype: object = 'float32') -> Handle"),
+          "A table that lies with the caller: Program.lend() says where.")
       .def("keep", &Graph::keep, "tensor"_a,
            "From now on the tensor has bytes of its own, which a Program can lend out.")
       .def(
@@ -103,12 +112,20 @@ std::vector<EntryPoint> entries_of(const nb::dict& entries) {
 
 void run(Program& program, std::string_view entry, const nb::dict& feeds) {
   std::vector<Feed> arrays;
+  const Reader reader = feeds_of(program);
   for (const auto& [slot, values] : feeds) {
     const auto tensor = nb::cast<Tensor>(slot);
-    arrays.push_back({tensor, array_of(values, name_of(tensor))});
+    arrays.push_back({tensor, array_of(values, name_of(tensor), reader)});
   }
   const nb::gil_scoped_release others_may_run;
   program.run(entry, arrays);
+}
+
+/// Itself where it lies in the program's memory.
+void lend(Program& program, const Tensor& table, nb::handle values) {
+  if (values.is_none()) return program.lend(table, ArrayView{});
+  const ArrayView array = array_of(values, name_of(table), tables_of(program));
+  program.lend(table, program.to_device(array));
 }
 
 void bind_program(nb::module_& module) {
@@ -116,17 +133,42 @@ void bind_program(nb::module_& module) {
       .def("run", run, "entry"_a, "feeds"_a = nb::dict(),
            nb::sig("def run(self, entry: str, feeds: collections.abc.Mapping[Handle, object] = {}) "
                    "-> None"),
-           "Runs an entry; feeds are arrays by their slot. Fewer rows than the slot has are fine.")
+           "Runs an entry; feeds are arrays by their slot. Fewer rows than the slot has are fine. "
+           "On a GPU it does not\nwait for the work, and arrays of that GPU are read in its turn: "
+           "make_wait() before they are changed.")
       .def("view", &Program::view, "tensor"_a,
            "A persistent or kept tensor on its own bytes. BufferError for any other.")
       .def(
           "write",
           [](Program& program, const Tensor& tensor, nb::handle values) {
-            program.write(tensor, array_of(values, name_of(tensor)));
+            program.write(tensor, array_of(values, name_of(tensor), tables_of(program)));
           },
           "tensor"_a, "values"_a,
           nb::sig("def write(self, tensor: Handle, values: object) -> None"),
           "Copies values into a persistent tensor.")
+      .def(
+          "read",
+          [](const Program& program, const Tensor& tensor) { return clone(program.read(tensor)); },
+          "tensor"_a,
+          "A copy of a persistent or kept tensor on the CPU, as the runs so far have left it.")
+      .def("lend", lend, "tensor"_a, "values"_a,
+           nb::sig("def lend(self, tensor: Handle, values: object | None) -> None"),
+           "Runs read a Graph.lent() table at values from now on: where they lie if that is the "
+           "program's device,\nelse in a copy there. None takes it back.")
+      .def(
+          "wait_for",
+          [](Program& program, nb::handle stream) { program.wait_for(stream_of(stream, program)); },
+          "stream"_a = nb::none(), nb::sig("def wait_for(self, stream: object = None) -> None"),
+          kWaitFor)
+      .def(
+          "make_wait",
+          [](const Program& program, nb::handle stream) {
+            program.make_wait(stream_of(stream, program));
+          },
+          "stream"_a = nb::none(), nb::sig("def make_wait(self, stream: object = None) -> None"),
+          kMakeWait)
+      .def("synchronize", &Program::synchronize, nb::call_guard<nb::gil_scoped_release>(),
+           "Waits for a GPU's work; on the CPU there is none after run().")
       .def(
           "column",
           [](const Program& program, std::string_view name, nb::handle dtype) {
@@ -152,14 +194,16 @@ void bind_program(nb::module_& module) {
         return program;
       },
       "graph"_a, "entries"_a, "options"_a,
-      nb::sig("def compile_graph(graph: Graph, entries: collections.abc.Mapping[str, "
-              "collections.abc.Sequence[Handle]], *, "
-              "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
-              "budget: int | None = None, "
-              "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
-              "recompute: bool = True, schedule: bool = True, order: bool = True, "
-              "in_place: bool = True, "
-              "winograd: bool = True, tune: str | os.PathLike | None = None) -> Program"),
+      nb::sig(
+          "def compile_graph(graph: Graph, entries: collections.abc.Mapping[str, "
+          "collections.abc.Sequence[Handle]], *, "
+          "threads: int = 1, memory: str = 'planned', memory_limit: int | None = None, "
+          "budget: int | None = None, "
+          "chunks: int = 0, use_team: bool = True, fuse: bool = True, layout: bool = True, "
+          "recompute: bool = True, schedule: bool = True, order: bool = True, "
+          "in_place: bool = True, "
+          "winograd: bool = True, tune: str | os.PathLike | None = None, device: object = 'cpu', "
+          "allow_tf32: bool = False) -> Program"),
       "Plans the entries and takes the arena. Roots are kept, so they can be viewed.");
 }
 

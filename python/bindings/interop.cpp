@@ -1,61 +1,82 @@
 // poolgrad.Tensor: an ArrayView with everything by which other libraries open it: DLPack, Python's
-// buffer protocol, __array__. It has no arithmetic.
-
+// buffer protocol, __array__, __cuda_array_interface__. It has no arithmetic.
+#include "engine/cuda/launcher.h"
 #include "engine/error.h"
-#include "interop/dlpack.h"
+#include "engine/transfer.h"
+#include "interop/handshake.h"
 #include "python/bindings/bindings.h"
 #include "python/bindings/capsule.h"
+#include "python/bindings/cuda_array.h"
 
 namespace poolgrad::python {
 namespace {
 
 // ---- DLPack
 
+interop::DevicePair pair_of(nb::handle device) {
+  const nb::object type = device[0], index = device[1];
+  return {nb::cast<int>(nb::int_(type)), nb::cast<int>(nb::int_(index))};
+}
+
+std::optional<bool> flag_of(nb::handle flag) {
+  if (flag.is_none()) return std::nullopt;
+  return nb::cast<bool>(flag);
+}
+
 nb::object to_capsule(const ArrayView& array, nb::handle stream, nb::handle max_version,
                       nb::handle dl_device, nb::handle copy) {
-  if (!stream.is_none() && nb::cast<std::int64_t>(stream) != -1) {  // -1: torch's "do not wait"
-    throw ExportError(text("__dlpack__: stream must be None for a tensor on the CPU, not ",
-                           nb::repr(stream).c_str()));
-  }
-  const interop::DevicePair device = interop::dlpack_device(array.place);
-  if (!dl_device.is_none()) {
-    const nb::object type = dl_device[0], index = dl_device[1];
-    const interop::DevicePair wanted{nb::cast<int>(nb::int_(type)), nb::cast<int>(nb::int_(index))};
-    if (wanted != device) {
-      throw ExportError(text("__dlpack__: the tensor lies on device (", device.type, ", ",
-                             device.index, ") and is not moved to (", wanted.type, ", ",
-                             wanted.index, "); ask without dl_device"));
-    }
-  }
+  interop::Wishes wishes{.stream = stream_number(stream), .copy = flag_of(copy)};
+  if (!dl_device.is_none()) wishes.device = pair_of(dl_device);
   const bool versioned = !max_version.is_none() && nb::cast<int>(nb::object(max_version[0])) >= 1;
-  const bool is_copy = !copy.is_none() && nb::cast<bool>(copy);
-  return capsule_of(is_copy ? clone(array) : array, versioned, is_copy);
+  const interop::Fulfilled lent = interop::fulfil(array, wishes);
+  return capsule_of(lent.array, versioned, lent.is_copy);
+}
+
+/// "cpu", "cuda:1", torch.device of that name, or DLPack's pair.
+memory::Place place_of(nb::handle device) {
+  if (nb::isinstance<nb::tuple>(device)) {
+    for (const memory::Space space : {memory::Space::host, memory::Space::cuda}) {
+      const memory::Place place{space, space == memory::Space::cuda ? pair_of(device).index : 0};
+      if (interop::dlpack_device(place) == pair_of(device)) return place;
+    }
+  } else if (const auto named = Device::named(nb::str(device).c_str())) {
+    const bool on_gpu = named->kind == Device::Kind::cuda;
+    return {on_gpu ? memory::Space::cuda : memory::Space::host, named->index};
+  }
+  throw ArgumentError(text("device: ", nb::repr(device).c_str(),
+                           " is unknown; one of 'cpu', 'cuda' and 'cuda:N', or DLPack's pair"));
+}
+
+/// At that place, with bytes of its own if so wanted.
+ArrayView brought_to(memory::Place place, const ArrayView& array, std::optional<bool> copy) {
+  const bool there = interop::dlpack_device(place) == interop::dlpack_device(array.place);
+  if (there) return copy.value_or(false) ? duplicate(array) : array;
+  if (!copy.value_or(true))
+    throw ExportError(text("from_dlpack: the array lies on ", to_string(array.place),
+                           " and copy=False forbids to bring it to ", to_string(place),
+                           "; pass copy=None"));
+  if (place.space != memory::Space::cuda) return on_host(array);
+  return copied_to(cuda::stream(1, place.index), on_host(array));
 }
 
 ArrayView from_dlpack(nb::handle object, nb::handle device, nb::handle copy) {
-  nb::object wanted = nb::none();
-  if (!device.is_none()) {
-    const bool by_name = nb::isinstance<nb::str>(device);
-    if (by_name ? nb::cast<std::string_view>(device) != "cpu"
-                : !device.equal(nb::make_tuple(1, 0))) {
-      throw ArgumentError(text("from_dlpack: device ", nb::repr(device).c_str(),
-                               " is not the CPU; pass 'cpu', (1, 0) or None"));
-    }
-    wanted = nb::make_tuple(1, 0);
-  }
-  const bool must_copy = !copy.is_none() && nb::cast<bool>(copy);
+  std::optional<memory::Place> place;
+  if (!device.is_none()) place = place_of(device);
+  const std::optional<bool> may_copy = flag_of(copy);
   if (PyCapsule_CheckExact(object.ptr()) != 0) {
     const ArrayView array = array_of_capsule(object);
-    return must_copy ? clone(array) : array;
+    return brought_to(place.value_or(array.place), array, may_copy);
   }
   if (!nb::hasattr(object, "__dlpack__")) {
     throw nb::type_error(text("from_dlpack: '", nb::type_name(object.type()).c_str(),
                               "' has no __dlpack__; pass an array or a tensor")
                              .c_str());
   }
-  // A copy that is wanted is made here: once, on 64 bytes.
-  const ArrayView array = array_of_producer(object, wanted, must_copy ? nb::none() : copy);
-  return must_copy ? clone(array) : array;
+  // Copies that are wanted are made here: once, and aligned.
+  const bool must_copy = may_copy.value_or(false);
+  const ArrayView array =
+      array_of_producer(object, {.anywhere = true}, must_copy ? nb::handle(Py_None) : copy);
+  return brought_to(place.value_or(array.place), array, may_copy);
 }
 
 // ---- the buffer protocol
@@ -94,6 +115,8 @@ bool column_major(const ArrayView& array) {
 /// Why the array has no buffer of the kind that `flags` ask for, or nullptr.
 const char* no_buffer(const ArrayView& array, int flags) {
   const auto asks = [flags](int wish) { return (flags & wish) == wish; };
+  if (array.place.space == memory::Space::cuda)
+    return "buffer: the tensor lies on a GPU; take cpu() of it, or from_dlpack of torch or CuPy";
   if (format_of(array.dtype) == nullptr) {
     return "buffer: bfloat16 has no format there; use from_dlpack of torch or JAX";
   }
@@ -181,7 +204,9 @@ std::pair<std::uintptr_t, std::uintptr_t> addresses(const ArrayView& array) {
 }
 
 bool shares_memory(nb::handle left, nb::handle right) {
-  const ArrayView a = array_of(left, "shares_memory"), b = array_of(right, "shares_memory");
+  const Reader anywhere{.anywhere = true};
+  const ArrayView a = array_of(left, "shares_memory", anywhere),
+                  b = array_of(right, "shares_memory", anywhere);
   if (a.shape.count() == 0 || b.shape.count() == 0) return false;
   const auto [a_begin, a_end] = addresses(a);
   const auto [b_begin, b_end] = addresses(b);
@@ -190,7 +215,7 @@ bool shares_memory(nb::handle left, nb::handle right) {
 
 void assign(const ArrayView& target, const ArrayView& values) {
   if (target.read_only) throw ArgumentError("assign: the target is read-only");
-  copy(values, target);
+  copy_across(values, target);
 }
 
 nb::object item(nb::handle self) {
@@ -198,11 +223,13 @@ nb::object item(nb::handle self) {
   if (array.shape.count() != 1) {
     throw ShapeError(text("item: shape ", array.shape, " has not exactly one element"));
   }
-  return to_numpy(self, nb::none(), nb::none()).attr("item")();
+  return to_numpy(nb::cast(on_host(array)), nb::none(), nb::none()).attr("item")();
 }
 
 std::string describe(const ArrayView& array) {
+  const bool on_gpu = array.place.space == memory::Space::cuda;
   return text("poolgrad.Tensor(shape=", array.shape, ", dtype=", array.dtype,
+              on_gpu ? ", device=" + to_string(array.place) : std::string(),
               array.read_only ? ", read-only" : "", ")");
 }
 
@@ -216,13 +243,17 @@ void bind_interop(nb::module_& module) {
 Opened without copying by torch.from_dlpack(t), numpy.from_dlpack(t), numpy.asarray(t),
 jax.dlpack.from_dlpack(t), memoryview(t) and whatever else speaks DLPack or the buffer
 protocol. Whoever holds such a view keeps the whole arena, also when model and step are gone.)")
-      .def("__dlpack__", to_capsule, nb::kw_only(), "stream"_a = nb::none(),
-           "max_version"_a = nb::none(), "dl_device"_a = nb::none(), "copy"_a = nb::none(),
-           nb::sig("def __dlpack__(self, *, stream: int | None = None, "
-                   "max_version: tuple[int, int] | None = None, "
-                   "dl_device: tuple[int, int] | None = None, "
-                   "copy: bool | None = None) -> object"),
-           "A DLPack capsule, versioned where max_version is at least (1, 0).")
+      .def(
+          "__dlpack__", to_capsule, nb::kw_only(), "stream"_a = nb::none(),
+          "max_version"_a = nb::none(), "dl_device"_a = nb::none(), "copy"_a = nb::none(),
+          nb::sig("def __dlpack__(self, *, stream: int | None = None, "
+                  "max_version: tuple[int, int] | None = None, "
+                  "dl_device: tuple[int, int] | None = None, "
+                  "copy: bool | None = None) -> object"),
+          "A DLPack capsule, versioned where max_version is at least (1, 0). Of a tensor on a GPU: "
+          "the consumer's\nstream waits for the steps so far (None and 1: the legacy default "
+          "stream, 2: the thread's, else its\naddress; -1: nobody waits). dl_device=(1, 0) is a "
+          "copy on the CPU.")
       .def(
           "__dlpack_device__",
           [](const ArrayView& array) {
@@ -230,12 +261,16 @@ protocol. Whoever holds such a view keeps the whole arena, also when model and s
             return nb::make_tuple(device.type, device.index);
           },
           nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
+      .def_prop_ro("__cuda_array_interface__", interface_of,
+                   nb::sig("def __cuda_array_interface__(self) -> dict[str, object]"),
+                   "Version 3, of a tensor on a GPU. Its stream is the one that steps write on.")
       .def("__array__", to_numpy, "dtype"_a = nb::none(), "copy"_a = nb::none(),
            nb::sig("def __array__(self, dtype: object = None, copy: bool | None = None) -> object"),
            "As a NumPy array on the same bytes, unless another dtype or a copy is asked for.")
       .def(
           "numpy", [](nb::handle self) { return to_numpy(self, nb::none(), nb::none()); },
           nb::sig("def numpy(self) -> object"), "A NumPy array on the same bytes.")
+      .def("cpu", on_host, "The tensor itself on the CPU; of one on a GPU a copy, which is done.")
       .def("item", item, nb::sig("def item(self) -> float | int | bool"),
            "The value of a tensor with one element.")
       .def_prop_ro(
@@ -247,6 +282,9 @@ protocol. Whoever holds such a view keeps the whole arena, also when model and s
       .def_prop_ro(
           "dtype", [](const ArrayView& array) { return to_string(array.dtype); },
           "\"float32\", \"int64\", ...")
+      .def_prop_ro(
+          "device", [](const ArrayView& array) { return to_string(array.place); },
+          "\"cpu\", \"cuda:0\", ...")
       .def(
           "data_ptr",
           [](const ArrayView& array) { return reinterpret_cast<std::uintptr_t>(array.data); },
@@ -259,8 +297,9 @@ protocol. Whoever holds such a view keeps the whole arena, also when model and s
              "copy"_a = nb::none(),
              nb::sig("def from_dlpack(x: object, /, *, device: object = None, "
                      "copy: bool | None = None) -> Tensor"),
-             "A tensor on x's bytes; with copy=True on bytes of its own. BufferError where that "
-             "cannot be.");
+             "A tensor on x's bytes; with copy=True on bytes of its own, with device='cpu' or "
+             "'cuda:N' there, by a\ncopy if need be. BufferError where that cannot be. What x's "
+             "library does on a GPU is waited for.");
   module.def(
       "empty",
       [](nb::handle shape, nb::handle dtype) {
@@ -271,12 +310,17 @@ protocol. Whoever holds such a view keeps the whole arena, also when model and s
               "Tensor"),
       "A tensor in an arena of its own, on a page, zeros at first.");
   module.def(
-      "array", array_of, "x"_a.none(), "name"_a,
-      "Anything with a buffer or __dlpack__ as a tensor on the same bytes; errors begin with "
-      "the name.");
+      "array",
+      [](nb::handle x, std::string_view name) { return array_of(x, name, {.anywhere = true}); },
+      "x"_a.none(), "name"_a,
+      "Anything with a buffer or __dlpack__ as a tensor on the same bytes, wherever they are; "
+      "errors begin with the name.");
   module.def(
-      "copied", [](nb::handle x, std::string_view name) { return clone(array_of(x, name)); },
-      "x"_a.none(), "name"_a, "As array(), on bytes of its own.");
+      "copied",
+      [](nb::handle x, std::string_view name) {
+        return clone(array_of(x, name, {.anywhere = true}));
+      },
+      "x"_a.none(), "name"_a, "As array(), on bytes of its own on the CPU.");
   module.def("assign", assign, "target"_a, "values"_a,
              "Copies values into a tensor of the same shape, converting numbers.");
   module.def("shares_memory", shares_memory, "a"_a.none(), "b"_a.none(),

@@ -13,7 +13,9 @@ namespace poolgrad::python {
 class Lender final : public memory::Resource {
  public:
   /// `taken` is told when somebody has the block; until then the maker must delete it.
-  Lender(ArrayView block, bool* taken) : block_(std::move(block)), taken_(taken) {
+  /// `stream`: of the device that is to use the block.
+  Lender(ArrayView block, memory::Stream stream, bool* taken)
+      : block_(std::move(block)), taken_(taken) {
     if (block_.read_only || !block_.row_major()) {
       throw ArgumentError("arena: the array is read-only or not dense; lend a plain, writable one");
     }
@@ -21,6 +23,7 @@ class Lender final : public memory::Resource {
       throw ArgumentError(text("arena: the array does not begin on ", memory::kAlignment,
                                " bytes; lend one that does, like poolgrad.empty(n, 'uint8')"));
     }
+    if (block_.stream != stream) stream.wait(memory::Event(block_.stream));
   }
 
   [[nodiscard]] void* allocate_on(memory::Stream, std::size_t bytes, std::size_t) override {
@@ -32,6 +35,7 @@ class Lender final : public memory::Resource {
     return block_.data;
   }
   void deallocate_on(memory::Stream, void*, std::size_t, std::size_t) override { delete this; }
+  [[nodiscard]] memory::Place place() const override { return block_.place; }
 
  private:
   ArrayView block_;

@@ -24,6 +24,7 @@ NB_MODULE(_poolgrad, module) {
   module.doc() = "poolgrad in C++, as seen from Python.";
   nb::register_exception_translator(translate);
   bind_interop(module);
+  bind_cuda(module);
   bind_engine(module);
   bind_ops(module);
   bind_layers(module);

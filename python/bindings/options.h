@@ -11,6 +11,20 @@ namespace poolgrad::python {
 /// option and for a value out of range.
 Options options_of(const nb::dict& arguments);
 
+inline constexpr const char* kWaitFor =
+    "Steps from now on wait for what is on this stream now: for others who write or still read "
+    "shared bytes.\nA number as in __dlpack__(), a stream of torch's or CuPy's, anything with "
+    "__cuda_stream__; None is the\nlegacy default stream. Nothing on the CPU.";
+inline constexpr const char* kMakeWait =
+    "What is put on this stream from now on waits for the steps so far. Streams as in wait_for().";
+
+/// Who reads what a program is fed, and what it is lent: its streams, where it has some.
+Reader feeds_of(const Program& program);
+Reader tables_of(const Program& program);
+
+/// Somebody's stream, on the program's device. Throws ArgumentError for any but None on the CPU.
+memory::Stream stream_of(nb::handle stream, const Program& program);
+
 /// Writes what drafting with `options` has timed to the file that `arguments` names as 'tune', if
 /// any.
 void save_tuning(const nb::dict& arguments, const Options& options);

@@ -1,7 +1,10 @@
 // Options by name, and the plan as Python sees it.
 #include "engine/error.h"
+#include "engine/launcher.h"
 #include "engine/peak.h"
+#include "interop/handshake.h"
 #include "interop/tuning_file.h"
+#include "python/bindings/cuda_array.h"
 #include "python/bindings/files.h"
 #include "python/bindings/options.h"
 
@@ -20,6 +23,16 @@ std::size_t limit_of(const std::string& name, nb::handle value) {
   const auto bytes = nb::cast<std::int64_t>(value);
   if (bytes < 1) throw ArgumentError(text("compile: ", name, " ", bytes, " is below one byte"));
   return static_cast<std::size_t>(bytes);
+}
+
+/// A name, or torch.device of that name.
+Device device_of(nb::handle value, bool tensor_float) {
+  const std::string name = nb::str(value).c_str();
+  if (auto device = Device::named(name)) {
+    device->tensor_float = tensor_float;
+    return *device;
+  }
+  throw ArgumentError(text("device: '", name, "' is unknown; 'cpu', 'cuda' or 'cuda:N'"));
 }
 
 std::string describe_row(const ReportRow& row) {
@@ -48,6 +61,10 @@ Options options_of(const nb::dict& arguments) {
       options.use_team = nb::cast<bool>(value);
     else if (name == "fuse")
       options.fuse = nb::cast<bool>(value);
+    else if (name == "device")
+      options.device = device_of(value, options.device.tensor_float);
+    else if (name == "allow_tf32")
+      options.device.tensor_float = nb::cast<bool>(value);
     else if (name == "winograd")
       options.winograd = nb::cast<bool>(value);
     else if (name == "tune")
@@ -66,6 +83,34 @@ Options options_of(const nb::dict& arguments) {
       throw nb::type_error(text("compile: there is no option '", name, "'").c_str());
   }
   return options;
+}
+
+namespace {
+
+Reader reader_on(const Options& options, memory::Stream stream) {
+  if (options.launcher == nullptr) return {};
+  return {{memory::Space::cuda, stream.ops->device}, stream};
+}
+
+}  // namespace
+
+Reader feeds_of(const Program& program) {
+  const Options& options = program.blueprint().options;
+  return reader_on(options, options.launcher ? options.launcher->copies() : memory::Stream{});
+}
+
+Reader tables_of(const Program& program) {
+  const Options& options = program.blueprint().options;
+  return reader_on(options, options.device.stream);
+}
+
+memory::Stream stream_of(nb::handle stream, const Program& program) {
+  const Options& options = program.blueprint().options;
+  if (options.launcher != nullptr)
+    return interop::numbered_stream(stream_number(stream), options.device.stream);
+  if (stream.is_none()) return {};
+  throw ArgumentError(text("stream: ", nb::repr(stream).c_str(),
+                           ", but the program runs on the CPU, which has none; pass nothing"));
 }
 
 void save_tuning(const nb::dict& arguments, const Options& options) {

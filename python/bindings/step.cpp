@@ -3,6 +3,8 @@
 #include <cmath>
 #include <thread>
 
+#include "engine/cuda/launcher.h"
+#include "engine/launcher.h"
 #include "engine/profile.h"
 #include "memory/system.h"
 #include "python/bindings/files.h"
@@ -25,14 +27,14 @@ std::int64_t checked_rows(const ArrayView& array, const Shape& slot, std::string
                                   : "; only the first axis may be shorter, and not be 0"));
 }
 
-ArrayView samples_of(nb::handle x) {
-  ArrayView array = array_of(x, "x");
+ArrayView samples_of(nb::handle x, const Reader& reader) {
+  ArrayView array = array_of(x, "x", reader);
   if (array.dtype == DType::f32 || array.dtype == DType::f64) return array;
   throw ArgumentError(text("x: samples of ", array.dtype, "; convert them to float32"));
 }
 
-ArrayView labels_of(nb::handle y) {
-  ArrayView array = array_of(y, "y");
+ArrayView labels_of(nb::handle y, const Reader& reader) {
+  ArrayView array = array_of(y, "y", reader);
   if (array.dtype == DType::i64 || array.dtype == DType::i32) return array;
   throw ArgumentError(text("y: labels of ", array.dtype, "; convert them to int64 or int32"));
 }
@@ -45,7 +47,7 @@ ArrayView rows_of(ArrayView array, std::int64_t begin, std::int64_t count) {
   return array;
 }
 
-/// As many threads as the process may use, and no more memory than there is.
+/// As many threads as the process may use, and on the CPU no more memory than there is.
 Options complete(Options options, const nb::dict& arguments) {
   const auto given = [&](const char* name) {
     return arguments.contains(name) && !nb::object(arguments[name]).is_none();
@@ -53,12 +55,13 @@ Options complete(Options options, const nb::dict& arguments) {
   if (!given("threads")) {
     options.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 256U));
   }
-  if (!given("memory_limit")) options.memory_limit_bytes = memory::available_bytes();
+  if (!given("memory_limit") && options.device.kind == Device::Kind::cpu)
+    options.memory_limit_bytes = memory::available_bytes();
   return options;
 }
 
 train::TaskSpec spec_of(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
-                        bool keep_gradients) {
+                        bool keep_gradients, const Options& options) {
   const Shape shape = shape_of(batch);
   if (shape.rank() < 2) {
     throw ShapeError(text("compile: batch ", shape,
@@ -69,7 +72,10 @@ train::TaskSpec spec_of(nb::callable model, nb::handle batch, const train::Optim
           .sample = Shape(shape.extents().subspan(1)),
           .batch = shape[0],
           .optimizer = optimizer,
-          .minimize = {.keep_gradients = keep_gradients}};
+          .minimize = {.updates = options.device.kind == Device::Kind::cuda
+                                      ? train::Updates::whole_column  // one launch for all
+                                      : train::Updates::at_gradient,
+                       .keep_gradients = keep_gradients}};
 }
 
 /// Between two batches of many: Ctrl-C ends the call.
@@ -79,28 +85,30 @@ void heed_signals() {
 
 class Step {
  public:
-  Step(train::TaskSpec spec, const Step* previous, nb::handle arena, const nb::dict& arguments)
+  Step(train::TaskSpec spec, const Step* previous, nb::handle arena, Options options,
+       const nb::dict& arguments)
       : spec_(std::move(spec)), task_(train::make_task(spec_)) {
-    Options options = complete(options_of(arguments), arguments);
-    if (previous != nullptr) options.share = &*previous->program_;
+    const bool together = previous != nullptr && previous->lies_on(options.device);
+    if (together) options.share = &*previous->program_;
     take(options, arena);
     save_tuning(arguments, options);
+    if (previous != nullptr && !together) bring_from(*previous->program_);
     if (previous != nullptr && !(previous->spec_.optimizer == spec_.optimizer)) forget_moments();
     spec_.model = nullptr;  // a Python function: not needed again, and it may hold us
   }
 
   /// One step of training; the loss before it.
   double train(nb::handle x, nb::handle y) {
-    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    const auto [samples, labels] = batch_of(x, y);
     const std::int64_t rows = same_rows(samples, labels, spec_.batch);
     run("train", samples, &labels);
     rows_ = rows;
-    return *program_->view(task_.training.loss).as<float>().data();
+    return value<float>(task_.training.loss);
   }
 
   /// Mean loss and the share of right answers, over any number of samples.
   std::pair<double, double> evaluate(nb::handle x, nb::handle y) {
-    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    const auto [samples, labels] = batch_of(x, y);
     const std::int64_t rows = same_rows(samples, labels, 0);
     double loss = 0.0, correct = 0.0;
     for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
@@ -108,31 +116,30 @@ class Step {
       heed_signals();
       const ArrayView some_labels = rows_of(labels, begin, count);
       run("evaluate", rows_of(samples, begin, count), &some_labels);
-      const double mean = *program_->view(task_.test_loss).as<float>().data();
-      loss += mean * static_cast<double>(count);
-      correct += static_cast<double>(*program_->view(task_.test_correct).as<std::int64_t>().data());
+      loss += double{value<float>(task_.test_loss)} * static_cast<double>(count);
+      correct += static_cast<double>(value<std::int64_t>(task_.test_correct));
     }
     return {loss / static_cast<double>(rows), correct / static_cast<double>(rows)};
   }
 
-  /// Logits [n, classes] of any number of samples, in an arena of their own.
+  /// Logits [n, classes] of any number of samples, in an arena of their own on the CPU.
   ArrayView predict(nb::handle x) {
-    const ArrayView samples = samples_of(x);
+    const ArrayView samples = samples_of(x, feeds_of(*program_));
     const std::int64_t rows = checked_rows(samples, task_.samples.shape(), "x", 0);
-    const ArrayView logits = program_->view(task_.logits);
+    const Spec& logits = task_.logits.spec();
     const ArrayView result = new_array({rows, logits.shape[1]}, logits.dtype);
     for (std::int64_t begin = 0; begin < rows; begin += spec_.batch) {
       const std::int64_t count = std::min(spec_.batch, rows - begin);
       heed_signals();
       run("predict", rows_of(samples, begin, count), nullptr);
-      copy(rows_of(logits, 0, count), rows_of(result, begin, count));
+      copy(rows_of(program_->read(task_.logits), 0, count), rows_of(result, begin, count));
     }
     return result;
   }
 
   /// Of a training step on this batch, which changes nothing.
   Profile profile(nb::handle x, nb::handle y, int steps) {
-    const ArrayView samples = samples_of(x), labels = labels_of(y);
+    const auto [samples, labels] = batch_of(x, y);
     (void)same_rows(samples, labels, spec_.batch);
     const Feed feeds[] = {{task_.samples, samples}, {task_.labels, labels}};
     const nb::gil_scoped_release others_may_run;
@@ -142,18 +149,15 @@ class Step {
   /// Of the last training batch, before its update; NaN before the first.
   [[nodiscard]] double accuracy() const {
     if (rows_ == 0) return std::nan("");
-    const auto correct = *program_->view(task_.correct).as<std::int64_t>().data();
-    return static_cast<double>(correct) / static_cast<double>(rows_);
+    return static_cast<double>(value<std::int64_t>(task_.correct)) / static_cast<double>(rows_);
   }
 
-  [[nodiscard]] double rate() const {
-    return shortest(*program_->view(task_.training.rate).as<float>().data());
-  }
+  [[nodiscard]] double rate() const { return shortest(value<float>(task_.training.rate)); }
   void set_rate(float rate) {
     train::Optimizer changed = spec_.optimizer;
     std::visit([rate](auto& settings) { settings.rate = rate; }, changed);
     train::check(changed);
-    *program_->view(task_.training.rate).as<float>().data() = rate;
+    program_->write(task_.training.rate, ArrayView::of(std::span(&rate, 1), {}, DType::f32));
   }
 
   /// Name -> tensor, of a column like "parameters", in its order.
@@ -204,7 +208,12 @@ class Step {
       throw ArgumentError("compile: an arena can be lent to planned memory only");
     }
     bool taken = false;
-    auto lender = std::make_unique<Lender>(array_of(arena, "arena"), &taken);
+    Reader reader;
+    if (options.device.kind == Device::Kind::cuda) {
+      options.launcher = cuda::launcher(options.device);
+      reader = {{memory::Space::cuda, options.device.index}, options.launcher->work()};
+    }
+    auto lender = std::make_unique<Lender>(array_of(arena, "arena", reader), reader.stream, &taken);
     options.resource = lender.get();
     try {
       program_.emplace(train::draft_task(spec_, task_, options));
@@ -213,6 +222,40 @@ class Step {
       throw;
     }
     (void)lender.release();
+  }
+
+  [[nodiscard]] bool lies_on(const Device& device) const {
+    const Options& mine = program_->blueprint().options;
+    if (mine.launcher == nullptr) return device.kind == Device::Kind::cpu;
+    return device.kind == Device::Kind::cuda && device.index == mine.device.stream.ops->device;
+  }
+
+  /// What a program elsewhere has learned, copied.
+  void bring_from(const Program& other) {
+    const TensorTable& from = other.blueprint().tensors;
+    const TensorTable& to = program_->blueprint().tensors;
+    for (int there = 0; there < from.size(); ++there) {
+      const auto i = static_cast<std::size_t>(there);
+      const std::string& column = from.column[i];
+      if (!from.persistent(there) || from.lent(there) || column == "inputs" || column == "kept" ||
+          column == "settings")
+        continue;
+      for (int here = 0; here < to.size(); ++here) {
+        const auto j = static_cast<std::size_t>(here);
+        if (to.column[j] == column && to.name[j] == from.name[i])
+          program_->write({nullptr, here}, other.read({nullptr, there}));
+      }
+    }
+  }
+
+  std::pair<ArrayView, ArrayView> batch_of(nb::handle x, nb::handle y) const {
+    const Reader reader = feeds_of(*program_);
+    return {samples_of(x, reader), labels_of(y, reader)};
+  }
+
+  template <typename T>
+  [[nodiscard]] T value(const Tensor& tensor) const {
+    return *program_->read(tensor).template as<T>().data();
   }
 
   std::int64_t same_rows(const ArrayView& samples, const ArrayView& labels,
@@ -237,8 +280,7 @@ class Step {
   }
 
   void zero(const Tensor& tensor) {
-    const ArrayView view = program_->view(tensor);
-    std::fill_n(static_cast<std::byte*>(view.data), view.bytes(), std::byte{0});
+    program_->write(tensor, new_array(tensor.shape(), tensor.spec().dtype));
   }
 
   train::TaskSpec spec_;
@@ -250,15 +292,17 @@ class Step {
 void compile_step(Step* self, nb::callable model, nb::handle batch,
                   const train::Optimizer& optimizer, bool keep_gradients, nb::handle previous,
                   nb::handle arena, const nb::kwargs& options) {
-  new (self) Step(spec_of(std::move(model), batch, optimizer, keep_gradients),
-                  previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), arena, options);
+  const Options read = complete(options_of(options), options);
+  new (self)
+      Step(spec_of(std::move(model), batch, optimizer, keep_gradients, read),
+           previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), arena, read, options);
 }
 
 PlanReport plan_step(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
                      bool keep_gradients, const nb::kwargs& options) {
-  const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, keep_gradients);
-  const train::Task task = train::make_task(spec);
   const Options read = complete(options_of(options), options);
+  const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, keep_gradients, read);
+  const train::Task task = train::make_task(spec);
   const Blueprint blueprint = train::draft_task(spec, task, read);
   save_tuning(options, read);
   return plan_of(blueprint);
@@ -274,7 +318,9 @@ void bind_step(nb::module_& module) {
       "A model compiled into one arena: step(x, y) trains it by one batch.\n\n"
       "x and y are NumPy arrays, tensors of any library with __dlpack__, or buffers. "
       "Dense float32 and int64 on 64 bytes\nare read where they lie, others are copied "
-      "into the arena and converted. A batch may be shorter than the one compiled for.")
+      "into the arena and converted. A batch may be shorter than the one compiled for.\n"
+      "On a GPU all are copied into the arena, and those that lie on it must be dense and of "
+      "these types.")
       .def("__init__", compile_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
            "previous"_a.none(), "arena"_a.none(), "options"_a)
       .def("__call__", &Step::train, "x"_a, "y"_a,
@@ -284,7 +330,14 @@ void bind_step(nb::module_& module) {
            nb::sig("def evaluate(self, x: object, y: object) -> tuple[float, float]"),
            "Mean loss and accuracy over any number of samples, in batches.")
       .def("predict", &Step::predict, "x"_a, nb::sig("def predict(self, x: object) -> Tensor"),
-           "Logits [n, classes] of any number of samples, in an arena of their own.")
+           "Logits [n, classes] of any number of samples, in an arena of their own on the CPU.")
+      .def(
+          "wait_for",
+          [](Step& step, nb::handle stream) {
+            step.program().wait_for(stream_of(stream, step.program()));
+          },
+          "stream"_a = nb::none(), nb::sig("def wait_for(self, stream: object = None) -> None"),
+          kWaitFor)
       .def("profile", &Step::profile, "x"_a, "y"_a, nb::kw_only(), "steps"_a = 50,
            nb::sig("def profile(self, x: object, y: object, *, steps: int = 50) -> Profile"),
            "Where the time of a training step on this batch goes, by op and layer and by thread. "

@@ -1,6 +1,6 @@
 """Neural networks trained inside one preallocated arena, shared without copying."""
 
-from . import models, nn, ops, optim
+from . import cuda, models, nn, ops, optim
 from ._compile import compile, plan
 from ._poolgrad import (
     DataLoader,
@@ -31,6 +31,7 @@ __all__ = [
     "Tensor",
     "compile",
     "compile_graph",
+    "cuda",
     "empty",
     "from_dlpack",
     "gradients",

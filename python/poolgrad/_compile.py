@@ -18,6 +18,8 @@ def compile(
     loss: nn.CrossEntropyLoss | None = None,
     threads: int | None = None,
     memory: str = "planned",
+    device: object = "cpu",
+    allow_tf32: bool = False,
     seed: int = 0,
     memory_limit: int | None = None,
     budget: int | None = None,
@@ -32,8 +34,12 @@ def compile(
     loss: nn.CrossEntropyLoss(), which is also the default.
     threads: members of the team; as many as the process may use when None. Bits depend on it.
     memory: "planned" (one arena); for comparison "pooled" or "direct", which ask for each tensor.
+    device: "cpu", "cuda" or "cuda:1", or torch.device of that name. RuntimeError, which says why,
+        where it cannot be used. Exports are then of that GPU's memory: step.wait_for(stream) before
+        the next step where another library has written to one on a stream of its own.
+    allow_tf32: on a GPU, products may round their operands to TF32, as in PyTorch.
     seed: of the initial weights.
-    memory_limit: in bytes; what the machine has free when None. A larger arena is a MemoryError
+    memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a MemoryError
         that names the largest batch that fits.
     budget: in bytes; none when None. The arena stays within it: what the backward pass reads is
         computed again instead of kept, as far as needed and with the same bits. A budget that is
@@ -46,17 +52,18 @@ def compile(
         processor and one version of the libraries, and is refused elsewhere (OSError).
     keep_gradients: gradients stay after each step: step.named("gradients").
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
-        plan(...).arena_bytes. It is kept as long as step or exports live.
+        plan(...).arena_bytes, and on the device. It is kept as long as step or exports live.
 
     A second compile of the same model works on the same weights, so exports stay valid. With an
-    equal optimizer it also goes on with the moments; with another one these begin anew.
+    equal optimizer it also goes on with the moments; with another one these begin anew. On another
+    device it begins with copies of them all, and exports are still those of the first.
     """
     _check(model, loss)
     model._prepare(seed)
     step = _poolgrad.Step(
         model._build, batch, optimizer, keep_gradients, model._step, arena,
-        threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
-        winograd=winograd, tune=tune,
+        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32,
+        memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
     model._compiled(step)
     return step
@@ -72,6 +79,8 @@ def plan(
     loss: nn.CrossEntropyLoss | None = None,
     threads: int | None = None,
     memory: str = "planned",
+    device: object = "cpu",
+    allow_tf32: bool = False,
     memory_limit: int | None = None,
     budget: int | None = None,
     winograd: bool = True,
@@ -111,15 +120,15 @@ def plan(subject, /, **settings):
 
 
 def _plan_model(
-    model, *, optimizer, batch, loss=None, threads=None, memory="planned", memory_limit=None,
-    budget=None, winograd=True, tune=None, keep_gradients=False,
+    model, *, optimizer, batch, loss=None, threads=None, memory="planned", device="cpu",
+    allow_tf32=False, memory_limit=None, budget=None, winograd=True, tune=None, keep_gradients=False,
 ):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(
         model._build, batch, optimizer, keep_gradients,
-        threads=threads, memory=memory, memory_limit=memory_limit, budget=budget,
-        winograd=winograd, tune=tune,
+        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32,
+        memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
 
 
