@@ -6,6 +6,7 @@
 #include <set>
 #include <span>
 
+#include "engine/backend/halves.h"
 #include "engine/backend/one_thread.h"
 #include "engine/cost.h"
 #include "engine/cuda/launcher.h"
@@ -38,6 +39,7 @@ Ordered ordered(const Graph& graph, const EntryPoint& entry, const Options& opti
     roots.insert(roots.end(), more.begin(), more.end());
   }
   passes::drop_dead(*result, roots);
+  if (options.precision != DType::f32) passes::precision(*result, options.precision);
   if (options.fuse_updates) passes::fuse_updates(*result);
   passes::layout(*result, options.layout);
   if (options.recompute) {
@@ -102,6 +104,8 @@ class Kernels {
  private:
   [[nodiscard]] Kernel make(const OpDef& op, const Site& site) const {
     if (options_.launcher != nullptr) return options_.launcher->prepare(op, site);
+    if (halves::any(site) && !op.any_dtype)
+      return halves::kernel(op, site, [&](const Site& wide) { return make(op, wide); });
     if (options_.tuning && op.candidates != nullptr)
       return tuned(op, site, *options_.tuning, options_.measure);
     if (op.cpu != nullptr) return op.cpu(site);
@@ -358,6 +362,9 @@ void check_options(const Graph& graph, const std::vector<EntryPoint>& entries,
     throw ArgumentError(text("compile: ", options.chunks,
                              " chunks; choose 1 or more, or 0 for as many "
                              "as the sizes suggest"));
+  if (options.precision != DType::f32 && !is_half(options.precision))
+    throw ArgumentError(text("compile: activations cannot be kept as ", options.precision,
+                             "; choose float32, bfloat16 or float16"));
   if (entries.empty()) throw ArgumentError("compile: no entries; name at least one with its roots");
   for (const EntryPoint& entry : entries) {
     if (std::ranges::count(entries, entry.name, &EntryPoint::name) > 1)

@@ -43,6 +43,11 @@ struct Options {
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
   bool adaptive = true;  // while that is faster, the calling thread does so anyway
 
+  /// bf16 or f16: what activations and their gradients are kept as, and what products read.
+  /// Weights, their gradients and moments stay f32, as do losses and statistics
+  /// (passes::precision). f16 needs train::LossScale. f32: all is.
+  DType precision = DType::f32;
+
   // Passes that can be switched off. fuse_updates and features (cuts along rows of weights instead
   // of the batch: passes/features.h) change how sums are rounded. The others change
   // no bit by themselves, but where work is done in chunks, fuse and layout decide with what else

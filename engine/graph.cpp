@@ -18,6 +18,28 @@ Node on_top(const Node& maker, int base, float keep, std::optional<int> rate, in
   return result;
 }
 
+std::vector<Spec> infer(const OpDef& op, const Site& site, std::optional<DType> floats) {
+  const auto half = std::ranges::find_if(site.inputs, is_half, &Spec::dtype);
+  if (op.any_dtype || op.view != nullptr || (half == site.inputs.end() && !floats))
+    return op.infer(site);
+  std::vector<Spec> seen(site.inputs.begin(), site.inputs.end());
+  for (Spec& spec : seen) {
+    if (is_half(spec.dtype)) spec.dtype = DType::f32;
+  }
+  Site wide = site;
+  wide.inputs = seen;
+  std::vector<Spec> made = op.infer(wide);
+  const DType kept = floats ? *floats : op.precise ? DType::f32 : half->dtype;
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    if (i < row(op.updates)) {
+      made[i].dtype = site.inputs[i].dtype;
+    } else if (made[i].dtype == DType::f32) {
+      made[i].dtype = kept;
+    }
+  }
+  return made;
+}
+
 Tensor Graph::input(const Spec& spec, std::string_view name, bool batched) {
   check_extents(spec, text("input '", name, "'"));
   const Tensor slot = state(spec, {}, name, "inputs");
@@ -58,8 +80,8 @@ Tensor Graph::step() {
 }
 
 std::vector<Tensor> Graph::add(const OpDef& op, const std::vector<Tensor>& inputs,
-                               const Attributes& attributes) {
-  Node node{.op = &op, .attributes = attributes};
+                               const Attributes& attributes, std::optional<DType> floats) {
+  Node node{.op = &op, .attributes = attributes, .floats = floats};
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].graph != this)
       throw ShapeError(text(op.name, ": input ", i, " belongs to another graph"));
@@ -72,7 +94,7 @@ std::vector<Tensor> Graph::add(const OpDef& op, const std::vector<Tensor>& input
                                  : text(error.what(), " (in layer '", current_layer, "')");
   };
   try {
-    made = op.infer({before, {}, node.attributes});
+    made = infer(op, {before, {}, node.attributes}, floats);
   } catch (const ShapeError& error) {
     throw ShapeError(in_layer(error));
   } catch (const ArgumentError& error) {

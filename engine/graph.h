@@ -14,7 +14,15 @@ struct Node {
   Attributes attributes{};
   std::vector<int> inputs{}, outputs{};  // rows of the tensor table
   int member = 0;                        // who of the team runs it
+  std::optional<DType> floats{};         // as what it keeps its f32 results; absent: infer()
 };
+
+/// The specs of what an op makes. Where it is not OpDef::any_dtype, inputs of f16 and bf16 count as
+/// f32 and what it makes of f32 is kept as `floats`; if that is absent, by an OpDef::precise as
+/// f32, by others as the first of these inputs is. What it updates stays as it was. Throws what
+/// OpDef::infer() throws.
+[[nodiscard]] std::vector<Spec> infer(const OpDef& op, const Site& site,
+                                      std::optional<DType> floats = {});
 
 /// `maker` rewritten by its twin to make output = keep · base + what it made, or − rate · that.
 [[nodiscard]] Node on_top(const Node& maker, int base, float keep, std::optional<int> rate,
@@ -47,9 +55,9 @@ struct Graph : std::enable_shared_from_this<Graph> {
   Tensor rows();
   Tensor step();
 
-  /// Appends a node and answers its outputs. Throws ShapeError.
+  /// Appends a node and answers its outputs; `floats` is Node's. Throws ShapeError.
   std::vector<Tensor> add(const OpDef& op, const std::vector<Tensor>& inputs,
-                          const Attributes& attributes = {});
+                          const Attributes& attributes = {}, std::optional<DType> floats = {});
 
   /// From now on `tensor` has bytes of its own, which can be read and exported at any time.
   void keep(Tensor tensor);

@@ -19,7 +19,7 @@ namespace half {
 // that loops over them are vectorized. NaN stays NaN; which one is not said, since devices differ.
 
 /// 1 sign, 5 exponent, 10 mantissa bits: steps of 2^-24 below 2^-14, infinite from 65520 on.
-inline std::uint16_t f16_bits(float value) {
+[[gnu::always_inline]] inline std::uint16_t f16_bits(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t size = bits & 0x7FFF'FFFF, odd = (size >> 13) & 1;
   // What 13 bits less round to, carried into the exponent if need be, whose bias is 112 less.
@@ -34,7 +34,7 @@ inline std::uint16_t f16_bits(float value) {
   return static_cast<std::uint16_t>(result | ((bits >> 16) & 0x8000));
 }
 
-inline float f16_value(std::uint16_t bits) {
+[[gnu::always_inline]] inline float f16_value(std::uint16_t bits) {
   const std::uint32_t size = bits & 0x7FFFU, sign = (bits & 0x8000U) << 16;
   const std::uint32_t bias = size >= 0x7C00 ? 224U << 23 : 112U << 23;
   const float counted = static_cast<float>(static_cast<std::int32_t>(size & 0x3FF)) * 0x1p-24F;
@@ -43,14 +43,14 @@ inline float f16_value(std::uint16_t bits) {
 }
 
 /// The upper half of a float: 1 sign, 8 exponent, 7 mantissa bits.
-inline std::uint16_t bf16_bits(float value) {
+[[gnu::always_inline]] inline std::uint16_t bf16_bits(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t rounded = bits + 0x7FFF + ((bits >> 16) & 1);
   const bool nan = (bits & 0x7FFF'FFFF) > 0x7F80'0000;
   return static_cast<std::uint16_t>((nan ? bits | 0x40'0000 : rounded) >> 16);
 }
 
-inline float bf16_value(std::uint16_t bits) {
+[[gnu::always_inline]] inline float bf16_value(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 

@@ -205,6 +205,15 @@ struct OpDef {
   /// little and whose inputs the backward pass keeps anyway.
   bool recompute = false;
 
+  /// infer() and the kernels take any dtype, as they move values and compute nothing. All other ops
+  /// know f32 alone: what is kept as f16 or bf16 they see as if it were f32 (graph.h: infer(),
+  /// backend/halves.h).
+  bool any_dtype = false;
+
+  /// In a program of halves (passes::precision) it reads what there is and makes f32: losses,
+  /// statistics, sums over the batch.
+  bool precise = false;
+
   /// Multiplications and additions of the plain sum, for the modelled cost (cost.h): Winograd's
   /// tiles do fewer. Absent: so few that moving the bytes is the work.
   std::int64_t (*flops)(const Site&) = nullptr;

@@ -5,7 +5,7 @@
 
 namespace poolgrad {
 
-extern const OpDef kRelu;
+extern const OpDef kRelu, kAdd;
 
 // ---- views: no bytes move
 
@@ -31,6 +31,10 @@ Tensor after(Tensor x, const std::vector<Tensor>& others);
 Tensor reorder(Tensor x, Layout layout);
 /// The same values in bytes of their own.
 Tensor duplicate(Tensor x);
+
+/// The same values as f32, f16 or bf16, rounded to the nearest; x itself where it is that already.
+/// The gradient is cast back.
+Tensor cast(Tensor x, DType dtype);
 
 /// Tensors that follow each other along `axis`, which may be negative: counted from the end. As
 /// torch.concat. They are copied, so join() is better where no gradient is wanted.

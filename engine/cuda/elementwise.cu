@@ -3,6 +3,7 @@
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
 #include "engine/cuda/turn.h"
+#include "engine/half.h"
 #include "engine/ops/expressions.h"
 #include "engine/ops/settings.h"
 #include "engine/random_bits.h"
@@ -47,6 +48,27 @@ struct Add {
     store(y + i, sums);
   }
 };
+
+template <typename From, typename To>
+struct Cast {
+  const From* x;
+  To* y;
+  POOLGRAD_BOTH void operator()(std::int64_t i) const { y[i] = To(static_cast<float>(x[i])); }
+};
+
+template <typename From, typename To>
+Kernel cast_of(const Site& site) {
+  return {[queue = Queue("cast", site), count = site.outputs[0].shape.count()](const Args& a) {
+    each(queue, count, Cast<From, To>{a.in<From>(0), a.out<To>()});
+  }};
+}
+
+template <typename From>
+Kernel cast_from(const Site& site) {
+  if (site.outputs[0].dtype == DType::f16) return cast_of<From, f16>(site);
+  if (site.outputs[0].dtype == DType::bf16) return cast_of<From, bf16>(site);
+  return cast_of<From, float>(site);
+}
 
 template <typename T>
 Kernel add_of(const Site& site) {
@@ -157,6 +179,12 @@ Kernel add(const Site& site) {
   if (site.inputs[0].dtype == DType::i64) return add_of<std::int64_t>(site);
   if (site.inputs[0].dtype == DType::f64) return add_of<double>(site);
   return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) { return add_of<T>(site); });
+}
+
+Kernel cast(const Site& site) {
+  if (site.inputs[0].dtype == DType::f16) return cast_from<f16>(site);
+  if (site.inputs[0].dtype == DType::bf16) return cast_from<bf16>(site);
+  return cast_from<float>(site);
 }
 
 Kernel duplicate(const Site& site) {

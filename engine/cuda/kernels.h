@@ -11,6 +11,7 @@ namespace poolgrad::cuda {
 Kernel relu(const Site& site);
 Kernel relu_grad(const Site& site);
 Kernel add(const Site& site);
+Kernel cast(const Site& site);
 Kernel duplicate(const Site& site);
 Kernel reorder(const Site& site);
 Kernel concat(const Site& site);

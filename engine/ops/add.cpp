@@ -40,6 +40,8 @@ Kernel add_cpu(const Site& site) {
   }};
 }
 
+}  // namespace
+
 constexpr OpDef kAdd{
     .name = "add",
     .infer = add_infer,
@@ -51,8 +53,6 @@ constexpr OpDef kAdd{
     .cpu = add_cpu,
     .cuda = kCuda ? cuda::add : nullptr,
 };
-
-}  // namespace
 
 Tensor add(Tensor left, Tensor right) { return left.graph->add(kAdd, {left, right})[0]; }
 

@@ -115,7 +115,7 @@ Tensor avg_pool2d(Tensor x, const Pool2d& settings) {
 }
 
 Tensor global_avg_pool2d(Tensor x) {
-  check_image("global_avg_pool2d", "x", x.spec());
+  check_image("global_avg_pool2d", "x", Spec{x.shape()});
   const auto h = static_cast<std::int32_t>(x.shape()[2]),
              w = static_cast<std::int32_t>(x.shape()[3]);
   return avg_pool2d(x, {.size = {h, w}, .stride = {1, 1}, .padding = {0, 0}});

@@ -197,6 +197,7 @@ constexpr OpDef kSums{
 constexpr OpDef kStatistics{
     .name = "batch_norm_statistics",  // sums, rows -> mean, rstd
     .infer = statistics_infer,
+    .precise = true,
     .cpu = statistics_cpu,
     .cuda = kCuda ? cuda::batch_norm_statistics : nullptr,
 };

@@ -95,6 +95,7 @@ constexpr OpDef kParametersGrad{
     .infer = [](const Site& site) -> std::vector<Spec> {
       return {site.inputs[1], site.inputs[1]};
     },
+    .precise = true,
     .cpu = parameters_cpu,
     .cuda = kCuda ? cuda::batch_norm_parameters_grad : nullptr,
 };

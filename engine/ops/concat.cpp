@@ -70,6 +70,7 @@ Kernel part_cpu(const Site& site) {
 constexpr OpDef kPart{
     .name = "concat_grad",  // dy -> dx of one tensor
     .infer = part_infer,
+    .any_dtype = true,
     .cuts = cuts,
     .cpu = part_cpu,
     .cuda = kCuda ? cuda::concat_part : nullptr,
@@ -125,6 +126,7 @@ constexpr OpDef kConcat{
       }
       return grads;
     },
+    .any_dtype = true,
     .cuts = cuts,
     .cpu = concat_cpu,
     .cuda = kCuda ? cuda::concat : nullptr,

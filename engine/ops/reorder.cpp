@@ -87,6 +87,7 @@ constexpr OpDef kRelabel{
 constexpr OpDef kReorder{
     .name = "reorder",
     .infer = in_layout,
+    .any_dtype = true,
     .cuts = row_by_row<1>,
     .cpu = reorder_cpu,
     .cuda = kCuda ? cuda::reorder : nullptr,
@@ -96,6 +97,7 @@ constexpr OpDef kDuplicate{
     .name = "duplicate",
     .infer = same_as_first,
     .backward = [](const Backward& b) -> std::vector<Tensor> { return {b.dy[0]}; },
+    .any_dtype = true,
     .cuts = row_by_row<1>,
     .cpu = duplicate_cpu,
     .cuda = kCuda ? cuda::duplicate : nullptr,

@@ -106,6 +106,7 @@ constexpr OpDef kSoftmaxCrossEntropyGrad{
     .name = "softmax_cross_entropy_grad",  // probabilities, labels, rows, dy -> dlogits
     .infer = same_as_first,
     .overwrites = 0,
+    .precise = true,
     .cuts = [](const Site&) -> std::vector<Cut> {
       return {{{Share::rows, Share::rows}, {Share::rows}, part}};
     },
@@ -130,11 +131,12 @@ constexpr OpDef kSoftmaxCrossEntropy{
     },
     .backward = [](const Backward& b) -> std::vector<Tensor> {
       Graph& graph = *b.dy[0].graph;
-      return {graph.add(kSoftmaxCrossEntropyGrad, {b.outputs[1], b.inputs[1], b.inputs[2], b.dy[0]},
-                        b.attributes)[0],
-              {},
-              {}};
+      const Tensor dx =
+          graph.add(kSoftmaxCrossEntropyGrad, {b.outputs[1], b.inputs[1], b.inputs[2], b.dy[0]},
+                    b.attributes)[0];
+      return {cast(dx, b.inputs[0].spec().dtype), {}, {}};
     },
+    .precise = true,
     .cuts = [](const Site&) -> std::vector<Cut> {
       return {{{Share::rows, Share::rows}, {Share::sum, Share::rows}, part}};
     },

@@ -36,6 +36,7 @@ constexpr OpDef kSumRowsAdd{
 constexpr OpDef kSumRows{
     .name = "sum_rows",
     .infer = sum_rows_infer,
+    .precise = true,
     .cuts = [](const Site&) -> std::vector<Cut> {
       return {{{Share::rows}, {Share::sum}}, {{Share::columns}, {Share::rows}}};
     },

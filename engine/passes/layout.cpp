@@ -26,7 +26,7 @@ class Layouts {
         node.inputs[i] = in_layout(node.inputs[i], wanted(node, i));
     }
     const auto inputs = graph_.specs(node.inputs);
-    const std::vector<Spec> outputs = node.op->infer({inputs, {}, node.attributes});
+    const std::vector<Spec> outputs = infer(*node.op, {inputs, {}, node.attributes}, node.floats);
     std::vector<std::pair<int, int>> back;  // made in another layout, and where it must end up
     for (std::size_t k = 0; k < node.outputs.size(); ++k) {
       const int id = node.outputs[k];

@@ -17,6 +17,11 @@ void fuse(Graph& graph);
 /// Keeps the nodes that `roots` need, in their order. The gradient of the input goes this way.
 void drop_dead(Graph& graph, std::span<const int> roots);
 
+/// Keeps activations and their gradients as f16 or bf16 (`half`), in the way of PyTorch's autocast.
+/// Products read halves: each parameter becomes halves once per step, by a cast. Parameters, their
+/// gradients and moments, sums, statistics, losses and all that has bytes of its own stay f32.
+void precision(Graph& graph, DType half);
+
 /// An update whose gradient nobody else reads is done by the node that makes it, on top of the
 /// weight or its momentum: no gradient is ever stored. Sums are rounded in another order.
 void fuse_updates(Graph& graph);

@@ -299,7 +299,14 @@ class Finder {
 std::vector<Cut> cuts_of(const Graph& graph, const Node& node) {
   if (node.op->cuts == nullptr) return {};
   const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
-  return node.op->cuts({inputs, outputs, node.attributes});
+  std::vector<Cut> cuts = node.op->cuts({inputs, outputs, node.attributes});
+  std::erase_if(cuts, [&](const Cut& cut) {  // halves are not added up part by part
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+      if (cut.output(k) == Share::sum && is_half(outputs[k].dtype)) return true;
+    }
+    return false;
+  });
+  return cuts;
 }
 
 std::int64_t length_of(const Spec& spec, Share share) {

@@ -113,7 +113,8 @@ class Writer {
     for (int member = 0; member < members(); ++member) {
       std::vector<int> inputs;
       for (const int id : node.inputs) inputs.push_back(whole(id, member));
-      const auto outputs = graph_.add(*node.op, graph_.handles(inputs), node.attributes);
+      const auto outputs =
+          graph_.add(*node.op, graph_.handles(inputs), node.attributes, node.floats);
       graph_.nodes.back().member = member;
       if (member == 0) graph_.nodes.back().outputs = node.outputs;
       grow();
@@ -169,7 +170,8 @@ class Writer {
     const OpDef& op = sums.empty() ? *node.op : *node.op->adds;
     const Attributes attributes =
         cut.part == nullptr ? node.attributes : cut.part(node.attributes, range(run, part));
-    const std::vector<Tensor> made = graph_.add(op, graph_.handles(inputs), attributes);
+    const std::vector<Tensor> made =
+        graph_.add(op, graph_.handles(inputs), attributes, node.floats);
     graph_.nodes.back().member = member;
     grow();
     sums.clear();

@@ -1,5 +1,5 @@
 // The contract over random networks: what the plan predicts is what is measured, to the byte, and
-// memory modes, teams and budgets change no bit, whatever the network, the optimizer and the
+// memory modes, teams and budgets change no bit, whatever the network, optimizer, precision and the
 // passes.
 #include <algorithm>
 #include <cstdlib>
@@ -171,6 +171,7 @@ struct Case {
     y.resize(static_cast<std::size_t>(spec.batch));
     for (float& value : x) value = static_cast<float>(dice.upto(2000)) / 1000.0F - 1.0F;
     for (std::int64_t& label : y) label = dice.upto(9);
+    options.precision = dice.any({DType::f32, DType::f32, DType::bf16, DType::f16});
   }
 };
 
@@ -227,7 +228,7 @@ std::string describe(const Case& each) {
   return text("batch ", each.spec.batch, " of ", each.spec.sample, ", ", o.threads, " threads, ",
               o.chunks, " chunks, passes fuse ", o.fuse, " fuse_updates ", o.fuse_updates,
               " layout ", o.layout, " recompute ", o.recompute, " schedule ", o.schedule,
-              " in_place ", o.in_place);
+              " in_place ", o.in_place, ", precision ", o.precision);
 }
 
 /// A budget that holds, about half way to the smallest one; none where nothing can be saved.
@@ -286,9 +287,9 @@ TEST_CASE("random networks: predicted is measured, and memory changes no bit") {
   }
   CHECK(parted > kNetworks / 3);
   CHECK(budgets > kNetworks / 10);
-  for (const std::string_view op :
-       {"adam", "adamw", "sgd", "avg_pool2d_grad", "batch_norm_grad", "concat_grad", "conv2d_data",
-        "dropout_grad", "matmul", "max_pool2d_grad", "relu_grad", "upsample_nearest2d_grad"}) {
+  for (const std::string_view op : {"adam", "adamw", "sgd", "avg_pool2d_grad", "batch_norm_grad",
+                                    "concat_grad", "conv2d_data", "dropout_grad", "cast", "matmul",
+                                    "max_pool2d_grad", "relu_grad", "upsample_nearest2d_grad"}) {
     CAPTURE(op);
     CHECK(ops.contains(op));
   }
