@@ -18,7 +18,7 @@ const std::string kPrefix = "poolgrad.flag.";
 /// long it takes.
 constexpr std::array kDecisive{"model",     "hidden",   "blocks",   "width",        "batch",
                                "optimizer", "momentum", "nesterov", "weight-decay", "seed"};
-constexpr std::array kFree{"threads", "chunks", "no-winograd", "epochs"};
+constexpr std::array kFree{"threads", "chunks", "no-winograd", "epochs", "precision"};
 
 template <typename T>
 std::string digits(T value) {
@@ -39,7 +39,8 @@ std::map<std::string, std::string> typed(const PlanFlags& flags) {
                                             {"batch", digits(flags.batch)},
                                             {"optimizer", flags.optimizer},
                                             {"seed", digits(flags.seed)},
-                                            {"chunks", flags.chunks}};
+                                            {"chunks", flags.chunks},
+                                            {"precision", flags.precision}};
   const auto optional = [&](const char* name, const auto& value) {
     if (value) result[name] = digits(*value);
   };

@@ -104,6 +104,12 @@ int chunks_of(const PlanFlags& flags) {
   return chunks;
 }
 
+DType precision_of(const PlanFlags& flags) {
+  if (flags.precision == "f32") return DType::f32;
+  if (flags.precision == "bf16") return DType::bf16;
+  refuse("--precision", flags.precision, "f32 or bf16");
+}
+
 Memory memory_of(const PlanFlags& flags) {
   for (const Memory memory : {Memory::planned, Memory::pooled, Memory::direct}) {
     if (flags.memory == to_string(memory)) return memory;
@@ -162,6 +168,11 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
       "MODE");
   add(command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str(),
       "NAME");
+  add(command.add_option("--precision", flags.precision,
+                         "f32, or bf16: activations and products in half the bytes, while weights, "
+                         "their gradients and moments stay f32; slower on a CPU")
+          ->capture_default_str(),
+      "NAME");
   all.push_back(command.add_flag("--allow-tf32", flags.allow_tf32,
                                  "on CUDA: products may round their operands to TF32"));
   all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
@@ -202,6 +213,7 @@ Options program_options(const PlanFlags& flags) {
   options.threads = flags.threads.value_or(usable_cores());
   options.chunks = chunks_of(flags);
   options.memory = memory_of(flags);
+  options.precision = precision_of(flags);
   options.winograd = !flags.no_winograd;
   if (!flags.tune.empty()) options.tuning = open_tuning(flags.tune);
   if (!flags.budget.empty()) options.budget_bytes = parse_bytes(flags.budget, "--budget");

@@ -26,6 +26,7 @@ struct PlanFlags {
   std::string chunks = "auto";
   std::string memory = "planned";
   std::string device = "cpu";
+  std::string precision = "f32";
   std::string memory_limit, budget, tune;
 };
 

@@ -19,6 +19,14 @@ Memory memory_of(const std::string& name) {
       text("compile: memory '", name, "' is unknown; 'planned', 'pooled' or 'direct'"));
 }
 
+DType precision_of(const std::string& name) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    if (to_string(dtype) == name) return dtype;
+  }
+  throw ArgumentError(
+      text("compile: precision '", name, "' is unknown; 'float32' or 'bfloat16'"));
+}
+
 std::size_t limit_of(const std::string& name, nb::handle value) {
   const auto bytes = nb::cast<std::int64_t>(value);
   if (bytes < 1) throw ArgumentError(text("compile: ", name, " ", bytes, " is below one byte"));
@@ -65,6 +73,8 @@ Options options_of(const nb::dict& arguments) {
       options.device = device_of(value, options.device.tensor_float);
     else if (name == "allow_tf32")
       options.device.tensor_float = nb::cast<bool>(value);
+    else if (name == "precision")
+      options.precision = precision_of(nb::cast<std::string>(value));
     else if (name == "winograd")
       options.winograd = nb::cast<bool>(value);
     else if (name == "tune")

@@ -20,6 +20,7 @@ def compile(
     memory: str = "planned",
     device: object = "cpu",
     allow_tf32: bool = False,
+    precision: str = "float32",
     seed: int = 0,
     memory_limit: int | None = None,
     budget: int | None = None,
@@ -38,9 +39,12 @@ def compile(
         where it cannot be used. Exports are then of that GPU's memory: step.wait_for(stream) before
         the next step where another library has written to one on a stream of its own.
     allow_tf32: on a GPU, products may round their operands to TF32, as in PyTorch.
+    precision: "bfloat16" keeps activations and their gradients as such, and products read and make
+        them; weights, their gradients and moments, losses and statistics stay float32. Inputs and
+        outputs are as before. Half the activations' bytes, but slower on a CPU.
     seed: of the initial weights.
-    memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a MemoryError
-        that names the largest batch that fits.
+    memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a
+        MemoryError that names the largest batch that fits.
     budget: in bytes; none when None. The arena stays within it: what the backward pass reads is
         computed again instead of kept, as far as needed and with the same bits. A budget that is
         too small is a MemoryError that names the smallest feasible one.
@@ -62,7 +66,7 @@ def compile(
     model._prepare(seed)
     step = _poolgrad.Step(
         model._build, batch, optimizer, keep_gradients, model._step, arena,
-        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32,
+        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32, precision=precision,
         memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
     model._compiled(step)
@@ -81,6 +85,7 @@ def plan(
     memory: str = "planned",
     device: object = "cpu",
     allow_tf32: bool = False,
+    precision: str = "float32",
     memory_limit: int | None = None,
     budget: int | None = None,
     winograd: bool = True,
@@ -121,13 +126,14 @@ def plan(subject, /, **settings):
 
 def _plan_model(
     model, *, optimizer, batch, loss=None, threads=None, memory="planned", device="cpu",
-    allow_tf32=False, memory_limit=None, budget=None, winograd=True, tune=None, keep_gradients=False,
+    allow_tf32=False, precision="float32", memory_limit=None, budget=None, winograd=True, tune=None,
+    keep_gradients=False,
 ):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(
         model._build, batch, optimizer, keep_gradients,
-        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32,
+        threads=threads, memory=memory, device=device, allow_tf32=allow_tf32, precision=precision,
         memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
 

@@ -1,5 +1,5 @@
 // Which tensors become halves, and what stays f32. That the results are right is shown on whole
-// trainings (tests/train/precision_test.cpp) and beside PyTorch (tests/python/test_precision.py).
+// trainings (tests/python/test_precision.py).
 #include <algorithm>
 #include <map>
 
