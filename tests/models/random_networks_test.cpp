@@ -91,7 +91,7 @@ class Network {
       return x;
     }
     Tensor image_block(Tensor x) {
-      const Shape& shape = x.shape();
+      const Shape shape = x.shape();  // a copy: the table of tensors grows below
       const bool large = shape[2] >= 4, small = shape[2] <= 8;
       switch (dice.upto(6)) {
         case 0:  // residual

