@@ -150,8 +150,8 @@ TEST_CASE("lend: what is not the table's shape, nobody's table, or not lent at a
   view = bytes.view();
   view.place.space = memory::Space::cuda;
   CHECK_THROWS_WITH_AS(program.lend(net.table, view),
-                       "lend: table 'table' lies in the memory of another device; copy it to the "
-                       "program's",
+                       "lend: table 'table' lies on cuda:0 but the program runs on cpu; copy it "
+                       "there by to_device()",
                        ArgumentError);
   CHECK_THROWS_AS(program.lend(net.weight, bytes.view()), ArgumentError);
   CHECK_THROWS_WITH_AS(program.run("run"),
