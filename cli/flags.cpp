@@ -168,9 +168,10 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
       "MODE");
   add(command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str(),
       "NAME");
-  add(command.add_option("--precision", flags.precision,
-                         "f32, or bf16: activations and products in half the bytes, while weights, "
-                         "their gradients and moments stay f32; slower on a CPU")
+  add(command
+          .add_option("--precision", flags.precision,
+                      "f32, or bf16: activations in half the bytes, which a deep network gains "
+                      "from; weights and moments stay f32. Slower on a CPU")
           ->capture_default_str(),
       "NAME");
   all.push_back(command.add_flag("--allow-tf32", flags.allow_tf32,

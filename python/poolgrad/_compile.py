@@ -41,7 +41,7 @@ def compile(
     allow_tf32: on a GPU, products may round their operands to TF32, as in PyTorch.
     precision: "bfloat16" keeps activations and their gradients as such, and products read and make
         them; weights, their gradients and moments, losses and statistics stay float32. Inputs and
-        outputs are as before. Half the activations' bytes, but slower on a CPU.
+        outputs are as before. A deep network gains bytes; on a CPU all are slower.
     seed: of the initial weights.
     memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a
         MemoryError that names the largest batch that fits.

@@ -1,9 +1,13 @@
 """Training with activations in bfloat16: beside float32, in every memory mode, and refusals."""
 
+import json
+import subprocess
+
 import numpy as np
 import poolgrad as pg
 import pytest
 from poolgrad import nn
+from test_cli import COMMAND
 
 BATCH, STEPS = 64, 30
 RNG = np.random.default_rng(0)
@@ -58,12 +62,15 @@ def test_weights_stay_float32():
     assert {np.asarray(v).dtype for k, v in step.named("parameters").items()} == {np.dtype("f4")}
 
 
-def test_the_arena_of_bfloat16_is_smaller():
-    def scratch(precision):
-        step = step_of(threads=1, precision=precision)
-        return step.plan.scratch_bytes
+def test_the_arena_of_a_deep_network_is_smaller_in_bfloat16():
+    def arena(precision):
+        words = f"plan --model resnet20 --batch 128 --threads 1 --json --precision {precision}"
+        shown = subprocess.run(
+            [COMMAND, *words.split()], capture_output=True, check=True, timeout=60
+        )
+        return json.loads(shown.stdout.splitlines()[0])["arena_bytes"]
 
-    assert scratch("bfloat16") < 0.8 * scratch("float32")
+    assert arena("bf16") < 0.6 * arena("f32")
 
 
 def test_other_precisions_are_refused():
