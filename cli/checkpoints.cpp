@@ -35,12 +35,9 @@ std::string joined(const std::vector<std::int64_t>& numbers) {
 
 /// Each flag as it may be typed; those that were not said and follow from others are left out.
 std::map<std::string, std::string> typed(const PlanFlags& flags) {
-  std::map<std::string, std::string> result{{"model", flags.model},
-                                            {"batch", digits(flags.batch)},
-                                            {"optimizer", flags.optimizer},
-                                            {"seed", digits(flags.seed)},
-                                            {"chunks", flags.chunks},
-                                            {"precision", flags.precision}};
+  std::map<std::string, std::string> result{
+      {"model", flags.model},       {"batch", digits(flags.batch)}, {"optimizer", flags.optimizer},
+      {"seed", digits(flags.seed)}, {"chunks", flags.chunks},       {"precision", flags.precision}};
   const auto optional = [&](const char* name, const auto& value) {
     if (value) result[name] = digits(*value);
   };

@@ -23,8 +23,7 @@ DType precision_of(const std::string& name) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     if (to_string(dtype) == name) return dtype;
   }
-  throw ArgumentError(
-      text("compile: precision '", name, "' is unknown; 'float32' or 'bfloat16'"));
+  throw ArgumentError(text("compile: precision '", name, "' is unknown; 'float32' or 'bfloat16'"));
 }
 
 std::size_t limit_of(const std::string& name, nb::handle value) {

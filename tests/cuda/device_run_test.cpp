@@ -152,7 +152,8 @@ TEST_CASE("device: profilers see entries, and in them ops and layers while nodes
   const std::vector<std::string> first = launcher->ranges();
   CHECK(first.front() == "train");
   CHECK(first.size() == 1 + program.blueprint().entry("train").steps.size());
-  CHECK(std::ranges::count(first, "  matmul (0)") == 1);  // of the weight: a ReLU absorbed the other
+  CHECK(std::ranges::count(first, "  matmul (0)") ==
+        1);  // of the weight: a ReLU absorbed the other
   CHECK(std::ranges::count(first, "  matmul (1)") == 3);
   CHECK(std::ranges::count(first, "  adam (1)") == 2);
   step(1);
