@@ -1,5 +1,6 @@
 // batch_norm in the same nodes as on the CPU. Statistics, sums and parameters' gradients are f32 or
 // f64 whatever the images are.
+#include "engine/cuda/cast.h"
 #include "engine/cuda/column_sums.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
@@ -260,7 +261,7 @@ void apply(const Queue& queue, const Images& s, const Lines& lines, const std::i
 
 Kernel batch_norm_sums(const Site& site) {
   const Images s(site.inputs[0].shape, site.attributes.as<Part>().first);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("batch_norm_sums", site), s, sums = s.sums()](const Args& a) {
               sums.run(queue, s.counting(a.in<std::int32_t>(1)), Squares<T>{a.in<T>(0)},
                        {a.inputs[0]}, a.workspace(), ToSums{a.out<double>(), s.channels});
@@ -272,7 +273,7 @@ Kernel batch_norm_sums(const Site& site) {
 Kernel batch_norm_grad_sums(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0, 1}, {}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("batch_norm_grad_sums", site), s, sums = s.sums(),
              relu = part.relu](const Args& a) {
               sums.run(queue, s.counting(a.in<std::int32_t>(6)),
@@ -307,7 +308,7 @@ Kernel batch_norm_track(const Site& site) {
 Kernel batch_norm(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("batch_norm", site), s, relu = part.relu](const Args& a) {
       apply(queue, s, lines_of(a, 1, relu), a.in<std::int32_t>(5), a.in<T>(0), a.out<T>());
     }};
@@ -317,7 +318,7 @@ Kernel batch_norm(const Site& site) {
 Kernel batch_norm_fixed(const Site& site) {
   const auto f = site.attributes.as<settings::Fixed>();
   const Images s(site.inputs[0].shape, 0);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("batch_norm_fixed", site), s, f](const Args& a) {
               auto* const rstd = reinterpret_cast<float*>(a.workspace());
               each(queue, s.channels, MakeRstd{a.in<float>(2), f.settings.epsilon, rstd});
@@ -340,7 +341,7 @@ Kernel batch_norm_parameters_grad(const Site& site) {
 Kernel batch_norm_grad(const Site& site) {
   const auto part = site.attributes.as<Part>();
   const Images s(site.inputs[0].shape, part.first);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0, 1}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("batch_norm_grad", site), s, relu = part.relu](const Args& a) {
               auto* const slopes = reinterpret_cast<expressions::NormSlope*>(a.workspace());
               const auto* rows = a.in<std::int32_t>(7);

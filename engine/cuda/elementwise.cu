@@ -1,9 +1,9 @@
 // Each value of the result from those at the same place, or moved: ReLU, sums, copies in other
 // orders, dropout.
+#include "engine/cuda/cast.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
 #include "engine/cuda/turn.h"
-#include "engine/half.h"
 #include "engine/ops/expressions.h"
 #include "engine/ops/settings.h"
 #include "engine/random_bits.h"
@@ -48,27 +48,6 @@ struct Add {
     store(y + i, sums);
   }
 };
-
-template <typename From, typename To>
-struct Cast {
-  const From* x;
-  To* y;
-  POOLGRAD_BOTH void operator()(std::int64_t i) const { y[i] = To(static_cast<float>(x[i])); }
-};
-
-template <typename From, typename To>
-Kernel cast_of(const Site& site) {
-  return {[queue = Queue("cast", site), count = site.outputs[0].shape.count()](const Args& a) {
-    each(queue, count, Cast<From, To>{a.in<From>(0), a.out<To>()});
-  }};
-}
-
-template <typename From>
-Kernel cast_from(const Site& site) {
-  if (site.outputs[0].dtype == DType::f16) return cast_of<From, f16>(site);
-  if (site.outputs[0].dtype == DType::bf16) return cast_of<From, bf16>(site);
-  return cast_of<From, float>(site);
-}
 
 template <typename T>
 Kernel add_of(const Site& site) {
@@ -157,7 +136,7 @@ struct Dropout {
 }  // namespace
 
 Kernel relu(const Site& site) {
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("relu", site), count = site.outputs[0].shape.count()](const Args& a) {
       each_value<kFit<T>>(queue, count, aligned({a.inputs[0], a.outputs[0]}),
                           Relu<T>{a.in<T>(0), a.out<T>()});
@@ -166,7 +145,7 @@ Kernel relu(const Site& site) {
 }
 
 Kernel relu_grad(const Site& site) {
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0, 1}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {
         [queue = Queue("relu_grad", site), count = site.outputs[0].shape.count()](const Args& a) {
           each_value<kFit<T>>(queue, count, aligned({a.inputs[0], a.inputs[1], a.outputs[0]}),
@@ -178,13 +157,7 @@ Kernel relu_grad(const Site& site) {
 Kernel add(const Site& site) {
   if (site.inputs[0].dtype == DType::i64) return add_of<std::int64_t>(site);
   if (site.inputs[0].dtype == DType::f64) return add_of<double>(site);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) { return add_of<T>(site); });
-}
-
-Kernel cast(const Site& site) {
-  if (site.inputs[0].dtype == DType::f16) return cast_from<f16>(site);
-  if (site.inputs[0].dtype == DType::bf16) return cast_from<bf16>(site);
-  return cast_from<float>(site);
+  return by_dtype(site, {{0, 1}, {0}}, [&]<typename T>(Of<T>) { return add_of<T>(site); });
 }
 
 Kernel duplicate(const Site& site) {
@@ -236,7 +209,7 @@ Kernel dropout(const Site& site) {
   const std::int64_t count = shape.count();
   const std::int64_t begin = shape.rank() == 0 ? 0 : s.first * (count / shape[0]);
   const std::int64_t counters = ((begin + count + 63) / 64 - begin / 64) * 16;
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[=, queue = Queue("dropout", site), rule = settings::DropoutRule(s.p)](const Args& a) {
       each(queue, counters,
            Dropout<T>{a.in<T>(0), a.out<T>(), a.in<std::int64_t>(1), s.seed, s.node, begin,

@@ -11,12 +11,14 @@ namespace poolgrad::cuda {
 Kernel relu(const Site& site);
 Kernel relu_grad(const Site& site);
 Kernel add(const Site& site);
-Kernel cast(const Site& site);
 Kernel duplicate(const Site& site);
 Kernel reorder(const Site& site);
 Kernel concat(const Site& site);
 Kernel concat_part(const Site& site);
 Kernel dropout(const Site& site);
+
+// cast.cu
+Kernel cast(const Site& site);
 
 // rows.cu
 Kernel sum_rows(const Site& site);

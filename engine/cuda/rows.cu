@@ -1,5 +1,6 @@
 // Sums over rows, what looks at whole rows (the loss, its gradient, right answers), and gathering
 // them. Sums are made in a fixed order: no atomics on floats.
+#include "engine/cuda/cast.h"
 #include "engine/cuda/column_sums.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
@@ -19,18 +20,18 @@ struct Loss {
   const std::int64_t* labels;
   Counting counting;
   std::int64_t classes;
-  T* p;
+  float* p;  // whatever x is
   double* losses;
   Fault* fault;
   const char* op;
 
   POOLGRAD_BOTH void operator()(std::int64_t row, const Lanes& lanes) const {
     const T* const from = x + row * classes;
-    T* const to = p + row * classes;
+    float* const to = p + row * classes;
     const std::int64_t label = labels[row];
     const bool counts = row < counting.count(), known = label >= 0 && label < classes;
     if (!counts || !known) {
-      lanes.each(classes, [&](std::int64_t i) { to[i] = static_cast<T>(0.0F); });
+      lanes.each(classes, [&](std::int64_t i) { to[i] = 0.0F; });
       lanes.each(1, [&](std::int64_t) {
         losses[row] = 0.0;
         if (counts) raise(fault, Fault::Kind::label, op, counting.first + row, label, classes);
@@ -43,7 +44,7 @@ struct Loss {
     const auto power = [&](std::int64_t i) { return expressions::exponential(value(i) - top); };
     const float sum = lanes.reduce(classes, 0.0F, power, [](float a, float b) { return a + b; });
     const float scale = 1.0F / sum;
-    lanes.each(classes, [&](std::int64_t i) { to[i] = static_cast<T>(power(i) * scale); });
+    lanes.each(classes, [&](std::int64_t i) { to[i] = power(i) * scale; });
     lanes.each(1, [&](std::int64_t) {
       losses[row] = static_cast<double>(std::log(sum)) - static_cast<double>(value(label) - top);
     });
@@ -201,7 +202,7 @@ Kernel sum_rows(const Site& site) {
   const Spec& x = site.inputs[0];
   const std::int64_t rows = x.shape[0];
   const ColumnSums sums(rows, x.shape[1], x.strides()[0]);
-  return by_dtype(x.dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("sum_rows", site), rows, sums](const Args& a) {
               sums.run(queue, Counting{rows}, Plain<T>{a.in<T>(0)}, {a.inputs[0]}, a.workspace(),
                        ToFloat{a.out<float>()});
@@ -213,7 +214,7 @@ Kernel sum_rows(const Site& site) {
 Kernel softmax_cross_entropy(const Site& site) {
   const Shape& logits = site.inputs[0].shape;
   const OfRows losses(logits[0]);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("softmax_cross_entropy", site), losses, classes = logits[1],
              s = site.attributes.as<settings::SoftmaxCrossEntropy>(),
              fault = site.context->fault](const Args& a) {
@@ -223,7 +224,7 @@ Kernel softmax_cross_entropy(const Site& site) {
                                a.in<std::int64_t>(1),
                                {losses.n, 1, s.first, rows},
                                classes,
-                               a.out<T>(1),
+                               a.out<float>(1),
                                OfRows::at(a),
                                fault,
                                queue.op});
@@ -235,7 +236,7 @@ Kernel softmax_cross_entropy(const Site& site) {
 
 Kernel softmax_cross_entropy_grad(const Site& site) {
   const Shape& shape = site.inputs[0].shape;
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("softmax_cross_entropy_grad", site), n = shape[0], classes = shape[1],
              s = site.attributes.as<settings::SoftmaxCrossEntropy>()](const Args& a) {
       const Counting counting{n, 1, s.first, a.in<std::int32_t>(2)};
@@ -249,7 +250,7 @@ Kernel softmax_cross_entropy_grad(const Site& site) {
 Kernel count_correct(const Site& site) {
   const Shape& logits = site.inputs[0].shape;
   const OfRows right(logits[0]);
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T>) -> Kernel {
+  return by_dtype(site, {{0}, {}}, [&]<typename T>(Of<T>) -> Kernel {
     return {[queue = Queue("count_correct", site), right, classes = logits[1],
              first = site.attributes.as<settings::CountCorrect>().first,
              fault = site.context->fault](const Args& a) {
@@ -264,13 +265,16 @@ Kernel count_correct(const Site& site) {
 }
 
 Kernel gather(const Site& site) {
-  const DType from = site.inputs[0].dtype;
-  if (site.outputs[0].dtype == DType::i64) {
+  const DType from = site.inputs[0].dtype, to = site.outputs[0].dtype;
+  if (to == DType::i64) {
     if (from == DType::u8) return gather_of<std::uint8_t, std::int64_t>(site);
     if (from == DType::i32) return gather_of<std::int32_t, std::int64_t>(site);
     return gather_of<std::int64_t, std::int64_t>(site);
   }
-  return from == DType::u8 ? gather_of<std::uint8_t, float>(site) : gather_of<float, float>(site);
+  return by_dtype(to, [&]<typename To>(Of<To>) {
+    if (from == DType::u8) return gather_of<std::uint8_t, To>(site);
+    return by_dtype(from, [&]<typename From>(Of<From>) { return gather_of<From, To>(site); });
+  });
 }
 
 }  // namespace poolgrad::cuda

@@ -1,6 +1,7 @@
 // Pooling and upsampling of channels-last images: some neighbouring channels of a pixel at a time.
 // Gradients are gathered by the pixel that they belong to, window by window as the CPU adds them:
 // no atomics, the same bits each time.
+#include "engine/cuda/cast.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/launch.h"
 #include "engine/ops/expressions.h"
@@ -230,7 +231,7 @@ struct UpsampleGrad {
 template <typename Make>
 Kernel by_pixel(const char* op, const Site& site, const Make& make) {
   const Shape& shape = site.outputs[0].shape;
-  return by_dtype(site.inputs[0].dtype, [&]<typename T>(Of<T> of) -> Kernel {
+  return by_dtype(site, {{0}, {0}}, [&]<typename T>(Of<T> of) -> Kernel {
     return {[=, queue = Queue(op, site), channels = shape[1],
              pixels = shape.count() / shape[1]](const Args& a) {
       by_width<kFit<T>>(channels, {a.inputs[0], a.outputs[0]}, [&]<int N>(Width<N> n) {

@@ -10,6 +10,7 @@ std::map<std::string, FakeLauncher::Maker> own_kernels() {
   return {{"relu", cuda::relu},
           {"relu_grad", cuda::relu_grad},
           {"add", cuda::add},
+          {"cast", cuda::cast},
           {"duplicate", cuda::duplicate},
           {"reorder", cuda::reorder},
           {"concat", cuda::concat},

@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include "engine/backend/halves.h"
 #include "engine/cuda/fault.h"
 
 namespace poolgrad::testing {
@@ -186,7 +187,14 @@ Kernel FakeLauncher::prepare(const OpDef& op, const Site& site) {
   Site here = site;
   here.context = &context_;
   const auto maker = makers_.find(std::string(op.name));
-  Kernel kernel = maker != makers_.end() ? maker->second(here) : op.cpu(here);
+  Kernel kernel;
+  if (maker != makers_.end()) {
+    kernel = maker->second(here);
+  } else if (halves::any(site) && !op.any_dtype) {
+    kernel = halves::kernel(op, here, [&](const Site& wide) { return op.cpu(wide); });
+  } else {
+    kernel = op.cpu(here);
+  }
   const auto run = std::make_shared<std::function<void(const Args&)>>(std::move(kernel.run));
   const std::size_t inputs = site.inputs.size(), outputs = site.outputs.size();
   kernel.run = [this, run, inputs, outputs](const Args& a) {

@@ -226,6 +226,11 @@ void elementwise_places(Grid& grid) {
         "x + x", {shape}, [](Some p) { return add(p[0], p[0]); }, kExact);
     grid.add(
         "duplicate", {shape}, [](Some p) { return relu(duplicate(p[0])); }, kExact);
+    for (const DType dtype : {DType::bf16, DType::f16}) {
+      grid.add(
+          text("relu in ", dtype), {shape},
+          [dtype](Some p) { return cast(relu(cast(p[0], dtype)), DType::f32); }, kExact);
+    }
   }
   for (const double p : {0.0, 0.3, 0.9}) {
     for (const Shape& shape : {Shape{7, 5}, Shape{6, 16, 9, 8}, Shape{65, 1031}}) {

@@ -95,9 +95,6 @@ double difference(const Value& a, const Value& b) {
   return gap / size;
 }
 
-namespace {
-
-/// The same values in another order of bytes.
 Value in_layout(const Value& from, Layout layout) {
   if (from.spec.layout == layout || from.spec.shape.rank() != 4) return from;
   Value to(from.spec);
@@ -127,6 +124,8 @@ std::vector<Value> in_wanted_layouts(const OpDef& op, std::vector<Value> inputs)
   }
   return inputs;
 }
+
+namespace {
 
 std::vector<Spec> specs(const std::vector<Value>& values) {
   std::vector<Spec> result;

@@ -66,6 +66,11 @@ struct Value {
 /// max |a - b| / max(1, max |b|), f32.
 [[nodiscard]] double difference(const Value& a, const Value& b);
 
+/// The same values in another order of bytes.
+[[nodiscard]] Value in_layout(const Value& from, Layout layout);
+/// Images as the op wants them.
+[[nodiscard]] std::vector<Value> in_wanted_layouts(const OpDef& op, std::vector<Value> inputs);
+
 /// What one op answers. Inputs come in the layout that it wants. `alias`: output 0 takes the bytes
 /// of the input that it may overwrite. Throws std::logic_error when the kernel writes beyond its
 /// workspace.
