@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "cli/tuning.h"
 #include "engine/machine.h"
@@ -124,6 +125,16 @@ Device device_of(const PlanFlags& flags) {
   return *device;
 }
 
+/// CLI11 would take -1 for the largest number.
+std::string seed_error(const std::string& typed) {
+  std::uint64_t seed = 0;
+  const char* end = typed.data() + typed.size();
+  const auto [read, error] = std::from_chars(typed.data(), end, seed);
+  if (error == std::errc() && read == end) return "";
+  return text("'", typed, "' is no whole number from 0 to ",
+              std::numeric_limits<std::uint64_t>::max());
+}
+
 }  // namespace
 
 std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
@@ -153,7 +164,8 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
                          "pull of the weights to zero [0; adamw: 0.01]"),
       "X");
   add(command.add_option("--seed", flags.seed, "of first weights and order of samples")
-          ->capture_default_str(),
+          ->capture_default_str()
+          ->check(seed_error),
       "N");
   add(command.add_option("--threads", flags.threads, "members of the team [cores it may use]"),
       "N");

@@ -9,6 +9,8 @@
 namespace poolgrad::models {
 namespace {
 
+constexpr std::int64_t kMostBlocks = 200;  // as deep as He et al. went
+
 layers::Conv2d conv(std::int64_t inputs, std::int64_t outputs, std::int32_t size,
                     std::int32_t stride, std::uint64_t seed) {
   const std::int32_t padding = size / 2;
@@ -47,6 +49,10 @@ layers::Layer resnet(std::int64_t blocks, std::int64_t width, std::int64_t class
   if (blocks < 1 || width < 1 || classes < 1) {
     throw ArgumentError(text("resnet: ", blocks, " blocks of width ", width, " and ", classes,
                              " classes; each must be at least 1"));
+  }
+  if (blocks > kMostBlocks) {
+    throw ArgumentError(text("resnet: ", blocks, " blocks in each stage; take at most ",
+                             kMostBlocks, ", which are ", 6 * kMostBlocks + 2, " layers"));
   }
   std::vector<layers::Layer> stages;
   std::int64_t channels = width;

@@ -15,7 +15,7 @@ namespace poolgrad::models {
 /// Names are torchvision's: torch's module with the same state_dict has conv1, bn1, layer1, layer2,
 /// layer3 (each Sequential of blocks with conv1, bn1, conv2, bn2 and perhaps downsample, a
 /// Sequential of the two) and fc; convolutions have no bias. Throws ArgumentError for settings
-/// below 1.
+/// below 1 and for more than 200 blocks.
 [[nodiscard]] layers::Layer resnet(std::int64_t blocks = 2, std::int64_t width = 16,
                                    std::int64_t classes = 10, std::uint64_t seed = 0);
 

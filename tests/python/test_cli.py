@@ -482,6 +482,15 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_saves_nothing(data, tmp_
         (["train", "--model", "gpt", "--hidden", "9"], "--model: no 'gpt'; choose mlp"),
         (["train", "--model", "cnn", "--width", "9"], "or take --model resnet, chain or unet"),
         (["train", "--model", "unet", "--blocks", "2"], "--blocks: the unet has none"),
+        (
+            ["plan", "--model", "resnet", "--blocks", "201"],
+            "201 blocks in each stage; take at most",
+        ),
+        (
+            ["train", "--seed", "-1"],
+            "--seed: '-1' is no whole number from 0 to 18446744073709551615",
+        ),
+        (["train", "--seed", "18446744073709551616"], "is no whole number from 0 to"),
         (["train", "--optimizer", "lion"], "--optimizer: no 'lion'; choose sgd, adam or adamw"),
         (["train", "--lr", "-1"], "adam: learning rate is -1; it must be 0 or more"),
         (["train", "--lr", "nan"], "adam: learning rate is nan; it must be 0 or more"),
