@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include <nlohmann/json.hpp>
+#include <zlib.h>
 
 #include "engine/error.h"
 #include "interop/atomic_file.h"
@@ -50,9 +53,34 @@ void check_arrays(std::span<const NamedArray> arrays) {
   }
 }
 
+/// As kChecksum says.
+std::string checksum(std::span<const NamedArray> arrays, const Metadata& metadata) {
+  uLong crc = 0;
+  const auto add = [&](const std::string& text) {
+    crc = crc32_z(crc, reinterpret_cast<const Bytef*>(text.c_str()), text.size() + 1);
+  };
+  std::map<std::string_view, const ArrayView*> ordered;
+  for (const NamedArray& named : arrays) ordered[named.name] = &named.array;
+  for (const auto& [name, array] : ordered) {
+    add(std::string(name));
+    add(safetensors_name(array->dtype));
+    add(to_string(array->shape));
+    const ArrayView dense = row_major(*array);
+    if (dense.bytes() > 0) crc = crc32_z(crc, static_cast<const Bytef*>(dense.data), dense.bytes());
+  }
+  for (const auto& [key, value] : metadata) {
+    if (key == kChecksum) continue;
+    add(key);
+    add(value);
+  }
+  char digits[9];
+  (void)std::snprintf(digits, sizeof digits, "%08lx", crc);
+  return digits;
+}
+
 std::string header_of(std::span<const NamedArray* const> arrays, const Metadata& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+  header["__metadata__"] = metadata;
   std::size_t offset = 0;
   for (const NamedArray* named : arrays) {
     const ArrayView& array = named->array;
@@ -88,7 +116,9 @@ void write_safetensors(const fs::path& path, std::span<const NamedArray> arrays,
   std::ranges::stable_sort(ordered, std::ranges::greater{}, [](const NamedArray* named) {
     return alignment_of(named->array.bytes());
   });
-  const std::string header = header_of(ordered, metadata);
+  Metadata checked = metadata;
+  checked[kChecksum] = checksum(arrays, metadata);
+  const std::string header = header_of(ordered, checked);
 
   AtomicFile file(path);
   std::array<std::byte, 8> length{};
@@ -106,6 +136,7 @@ Safetensors inspect_safetensors(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   SafetensorsHeader header = ordered_header(file, path);
   Safetensors result{{}, std::move(header.metadata)};
+  result.metadata.erase(kChecksum);
   for (const HeaderArray& array : header.arrays)
     result.arrays.push_back(
         {array.name, {nullptr, array.shape, Spec{array.shape}.strides(), array.dtype, {}, {}}});
@@ -133,6 +164,14 @@ Safetensors read_safetensors(const fs::path& path) {
                               block->place(), block, false}});
     at += memory::aligned(size);
   }
+  const auto stated = result.metadata.find(kChecksum);
+  if (stated == result.metadata.end()) return result;
+  if (const std::string found = checksum(result.arrays, result.metadata); stated->second != found)
+    throw FileError(text("safetensors: '", path.string(), "' holds what has checksum ", found,
+                         " but states ", stated->second,
+                         "; it is damaged, or was changed by hand: then take ", kChecksum,
+                         " out of its metadata"));
+  result.metadata.erase(stated);
   return result;
 }
 

@@ -4,6 +4,7 @@ refused before anything is done."""
 import json
 import signal
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ def raw_parts(path):
 
 
 def rewrite(path, change, to=None):
-    """The file with its header changed."""
+    """The file with its header changed, by someone who knows of the checksum."""
     header, body = raw_parts(path)
+    del header["__metadata__"]["poolgrad.crc32"]
     change(header)
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % 64)
@@ -34,7 +36,8 @@ def same(left, right):
     """Equal in all arrays, and in the position."""
     (a, a_bytes), (b, b_bytes) = raw_parts(left), raw_parts(right)
     for header in a, b:
-        header["__metadata__"].pop("poolgrad.flag.epochs")
+        for key in "poolgrad.flag.epochs", "poolgrad.crc32":  # which is of the other, too
+            header["__metadata__"].pop(key)
     return a == b and a_bytes == b_bytes
 
 
@@ -337,6 +340,28 @@ def test_a_truncated_or_missing_file_is_one_line(data, saved, tmp_path):
     assert "cannot be read" in refused("--data", data, "--resume", file, code=1)
 
 
+def test_a_checksum_tells_of_bytes_that_others_changed(data, saved, tmp_path):
+    header, body = raw_parts(saved)
+    about = header.pop("__metadata__")
+    stated, crc = about.pop("poolgrad.crc32"), 0
+    for name, array in sorted(header.items()):
+        for text in name, array["dtype"], str(array["shape"]):
+            crc = zlib.crc32(text.encode() + b"\0", crc)
+        crc = zlib.crc32(body[slice(*array["data_offsets"])], crc)
+    for text in (text for pair in sorted(about.items()) for text in pair):
+        crc = zlib.crc32(text.encode() + b"\0", crc)
+    assert stated == f"{crc:08x}"
+
+    file = tmp_path / "file"
+    raw = bytearray(saved.read_bytes())
+    raw[-1000] ^= 1
+    file.write_bytes(raw)
+    for flag, epochs in ("--resume", 2), ("--weights", 0):
+        result = run("train", "--data", data, "--model", "cnn", flag, file, "--epochs", epochs)
+        assert result.returncode == 1
+        assert f"'{file}' holds what has checksum" in result.stderr
+
+
 def test_a_counter_that_never_is_stops_before_training(data, saved, tmp_path):
     file = tmp_path / "file"
     header, body = raw_parts(saved)
@@ -344,6 +369,7 @@ def test_a_counter_that_never_is_stops_before_training(data, saved, tmp_path):
     raw = saved.read_bytes()
     at = len(raw) - len(body) + begin
     file.write_bytes(raw[:at] + (-1).to_bytes(8, "little", signed=True) + raw[at + end - begin :])
+    rewrite(file, lambda header: None)
     result = run("train", "--data", data, "--resume", file, "--epochs", 2)
     assert result.returncode == 1
     assert "'optimizer.step' has a value that it never takes" in result.stderr
