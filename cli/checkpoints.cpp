@@ -6,7 +6,6 @@
 #include <charconv>
 #include <iostream>
 
-#include "engine/machine.h"
 #include "interop/safetensors.h"
 
 namespace poolgrad::cli {
@@ -123,12 +122,17 @@ train::Position position_for(const train::Task& task, const PlanFlags& flags, st
   return *at;
 }
 
-void tell_of_other_bits(const train::Checkpoint& from, int threads) {
-  const std::string kernels = text_of(from, "poolgrad.kernels"),
-                    members = text_of(from, "poolgrad.threads");
-  if (kernels == kernels_run_on() && members == digits(threads)) return;
-  std::cerr << "poolgrad: the run so far had " << members << " threads and " << kernels
-            << "; this one has " << threads << " and " << kernels_run_on()
+void tell_of_other_bits(const train::Checkpoint& from, const Options& options) {
+  const auto sentence = [](const auto& value_of) {
+    const std::string tuned = value_of("poolgrad.tuned");
+    return text(value_of("poolgrad.threads"), " threads and ", value_of("poolgrad.kernels"),
+                tuned == "no" ? ", chosen by rule" : text(", chosen by table (", tuned, ")"));
+  };
+  const std::map<std::string, std::string> now = train::rounding(options);
+  const std::string before = sentence([&](const char* key) { return text_of(from, key); });
+  const std::string here = sentence([&](const char* key) { return now.at(key); });
+  if (before == here) return;
+  std::cerr << "poolgrad: the run so far had " << before << "; this one has " << here
             << ", and rounds sums otherwise" << std::endl;
 }
 

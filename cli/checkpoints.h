@@ -33,7 +33,7 @@ void take_flags(CLI::App& command, const PlanFlags& flags, const train::Checkpoi
                                            const std::string& name);
 
 /// Tells standard error where sums will be rounded otherwise than in the run that wrote `from`.
-void tell_of_other_bits(const train::Checkpoint& from, int threads);
+void tell_of_other_bits(const train::Checkpoint& from, const Options& options);
 
 /// Writes to `path` what a run with these flags goes on from, complete or not at all. Throws
 /// FileError.

@@ -1,5 +1,6 @@
 // poolgrad train: data, plan, loop, checkpoints.
 #include <algorithm>
+#include <cmath>
 #include <iomanip>
 #include <iostream>
 
@@ -100,8 +101,13 @@ void print_epoch(const TrainFlags& flags, const train::EpochReport& epoch) {
     return;
   }
   std::cout << std::fixed << std::setprecision(4) << "epoch " << epoch.epoch << "/" << flags.epochs
-            << "  loss " << epoch.train_loss << "  accuracy " << epoch.train_accuracy
-            << "  test accuracy " << epoch.test_accuracy << "  " << std::setprecision(1)
+            << "  ";
+  if (std::isnan(epoch.train_loss)) {  // all of its steps were done elsewhere
+    std::cout << "trained elsewhere";
+  } else {
+    std::cout << "loss " << epoch.train_loss << "  accuracy " << epoch.train_accuracy;
+  }
+  std::cout << "  test accuracy " << epoch.test_accuracy << "  " << std::setprecision(1)
             << epoch.seconds << " s" << std::endl;
 }
 
@@ -252,7 +258,7 @@ int train_command(CLI::App& command, TrainFlags& flags) {
   start.load(task, program,
              new_rate ? std::optional(static_cast<float>(flags.plan.rate)) : std::nullopt);
   print_start(flags, start);
-  if (start.resumes()) tell_of_other_bits(start.seen, options.threads);
+  if (start.resumes()) tell_of_other_bits(start.seen, options);
   if (flags.epochs == 0) return evaluate(flags, task, program, data);
   Saver saver(flags, task, program);
   const train::FitResult result = fit(flags, task, program, data, start.at, saver);

@@ -166,6 +166,7 @@ Kernel tuned(const OpDef& op, const Site& site, Tuning& tuning, bool measure) {
   const Tuning::Line* line = tuning.find(op.name, candidates.problem);
   const Candidate* chosen = line == nullptr ? nullptr : choice(*line, allowed);
   if (chosen == nullptr) return best(candidates);
+  tuning.use(op.name, candidates.problem, chosen->name);
   if (auto kernel = chosen->make()) return *kernel;
   throw FileError(text(tuning.name(), ": chooses '", chosen->name, "' for ", op.name, " of ",
                        candidates.problem,

@@ -143,4 +143,19 @@ void Tuning::set(std::string_view op, std::string_view problem, Line line) {
   lines_[key_of(op, problem)] = std::move(line);
 }
 
+void Tuning::use(std::string_view op, std::string_view problem, std::string_view chosen) {
+  used_[key_of(op, problem)] = chosen;
+}
+
+std::string Tuning::used() const {
+  std::uint32_t hash = 0x811c9dc5U;  // FNV-1a
+  for (const auto& [key, chosen] : used_) {
+    for (const char c : poolgrad::text(key, kBetween, chosen, "\n"))
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x01000193U;
+  }
+  std::ostringstream digits;
+  digits << std::hex << std::setw(8) << std::setfill('0') << hash;
+  return digits.str();
+}
+
 }  // namespace poolgrad

@@ -40,6 +40,12 @@ class Tuning {
   [[nodiscard]] const Line* find(std::string_view op, std::string_view problem) const;
   void set(std::string_view op, std::string_view problem, Line line);
 
+  /// Takes down that a program was drafted with this choice.
+  void use(std::string_view op, std::string_view problem, std::string_view chosen);
+  /// Eight hex digits that follow from all choices taken down: programs of one graph whose choices
+  /// differ round otherwise.
+  [[nodiscard]] std::string used() const;
+
   [[nodiscard]] std::size_t size() const { return lines_.size(); }
   [[nodiscard]] const std::string& name() const { return name_; }
 
@@ -54,7 +60,8 @@ class Tuning {
   std::function<void(const Spent&)> on_timed{};  // after each problem
 
  private:
-  std::map<std::string, Line> lines_;  // "op | problem"
+  std::map<std::string, Line> lines_;        // "op | problem"
+  std::map<std::string, std::string> used_;  // what was chosen, by the same
   std::string name_ = "tuning";
 };
 

@@ -9,6 +9,7 @@
 
 #include "engine/machine.h"
 #include "engine/ops/settings.h"
+#include "engine/tuning.h"
 
 namespace poolgrad::train {
 namespace {
@@ -155,12 +156,20 @@ void check(const Position& at, const Position& order, std::string_view name) {
   const std::int64_t per_epoch = (order.samples + order.batch - 1) / order.batch;
   const bool possible = at.epochs >= 0 && at.epochs < std::numeric_limits<std::int32_t>::max() &&
                         at.steps >= 0 && at.steps <= per_epoch && at.correct >= 0 &&
-                        at.correct <= std::min(at.steps * at.batch, at.samples) &&
+                        at.correct <= at.measured &&
+                        at.measured <= std::min(at.steps * at.batch, at.samples) &&
                         std::isfinite(at.loss_sum) && at.loss_sum >= 0.0;
   if (!possible)
     throw ArgumentError(text(name, ": it is at step ", at.steps, " of ", per_epoch, " after ",
-                             at.epochs, " epochs with ", at.correct, " right and a loss of ",
-                             at.loss_sum, " in all, where no training comes; it is damaged"));
+                             at.epochs, " epochs with ", at.correct, " of ", at.measured,
+                             " right and a loss of ", at.loss_sum,
+                             " in all, where no training comes; it is damaged"));
+}
+
+std::map<std::string, std::string> rounding(const poolgrad::Options& options) {
+  return {{"poolgrad.kernels", kernels_run_on()},
+          {"poolgrad.threads", digits(options.threads)},
+          {"poolgrad.tuned", options.tuning ? options.tuning->used() : "no"}};
 }
 
 Checkpoint checkpoint(const Task& task, const Program& program, const Position* at) {
@@ -170,12 +179,12 @@ Checkpoint checkpoint(const Task& task, const Program& program, const Position* 
   result.about = {{"format", "pt"},
                   {"poolgrad.checkpoint", kFormat},
                   {"poolgrad.optimizer", to_string(task.training.optimizer)},
-                  {"poolgrad.dropout", dropout_of(task)},
-                  {"poolgrad.kernels", kernels_run_on()},
-                  {"poolgrad.threads", digits(program.blueprint().options.threads)}};
+                  {"poolgrad.dropout", dropout_of(task)}};
+  result.about.merge(rounding(program.blueprint().options));
   if (at == nullptr) return result;
   result.about.insert({{"poolgrad.epochs", digits(at->epochs)},
                        {"poolgrad.steps", digits(at->steps)},
+                       {"poolgrad.measured", digits(at->measured)},
                        {"poolgrad.loss_sum", digits(at->loss_sum)},
                        {"poolgrad.correct", digits(at->correct)},
                        {"poolgrad.seed", digits(at->seed)},
@@ -189,6 +198,7 @@ std::optional<Position> position_in(const Checkpoint& from, std::string_view nam
   if (!from.about.contains("poolgrad.epochs")) return {};
   return Position{.epochs = number<std::int64_t>(from, "poolgrad.epochs", name),
                   .steps = number<std::int64_t>(from, "poolgrad.steps", name),
+                  .measured = number<std::int64_t>(from, "poolgrad.measured", name),
                   .loss_sum = number<double>(from, "poolgrad.loss_sum", name),
                   .correct = number<std::int64_t>(from, "poolgrad.correct", name),
                   .seed = number<std::uint64_t>(from, "poolgrad.seed", name),

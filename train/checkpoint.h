@@ -18,7 +18,9 @@ namespace poolgrad::train {
 struct Position {
   std::int64_t epochs = 0;  // whole ones
   std::int64_t steps = 0;   // done in the one after them
-  /// Over the samples of those steps: their report counts all of the epoch.
+  /// Over so many samples of those steps, for the epoch's report: all of them after fit(), none
+  /// after a loop of one's own, which keeps no such sums.
+  std::int64_t measured = 0;
   double loss_sum = 0.0;
   std::int64_t correct = 0;
   /// The order of the samples follows from these; all 0: from the beginning, in any order.
@@ -38,6 +40,10 @@ struct Checkpoint {
   std::vector<NamedArray> arrays;
   std::map<std::string, std::string> about;
 };
+
+/// What decides how a program rounds its sums, as the text of its checkpoints has it: kernels,
+/// threads, and what a table of times chose (Tuning::used()) or "no".
+[[nodiscard]] std::map<std::string, std::string> rounding(const poolgrad::Options& options);
 
 /// Of the program as its last step left it. On the CPU the arrays are its own bytes. `at` is null
 /// where the caller has an order of its own.

@@ -184,12 +184,13 @@ class Loop {
  private:
   bool train(EpochReport& report) {
     Position& at = result_.at;
-    Tally tally{at.loss_sum, at.correct, std::min(at.steps * at.batch, at.samples)};
+    Tally tally{at.loss_sum, at.correct, at.measured};
     StepReport progress{.epoch = report.epoch, .step = at.steps, .of = train_batches_.per_epoch()};
     train_batches_.shuffle(report.epoch);
     train_batches_.skip(at.steps);
     while (step(tally)) {
       at.steps = ++progress.step;
+      at.measured = tally.samples;
       at.loss_sum = tally.loss;
       at.correct = tally.correct;
       if (!std::isfinite(train_.loss())) {
@@ -243,7 +244,7 @@ class Loop {
   void at_end_of_epoch() {
     Position& at = result_.at;
     ++at.epochs;
-    at.steps = at.correct = 0;
+    at.steps = at.measured = at.correct = 0;
     at.loss_sum = 0.0;
   }
 

@@ -30,10 +30,12 @@ struct StepReport {
 
 struct EpochReport {
   int epoch = 1;
-  double train_loss = 0.0, train_accuracy = 0.0;  // means over the epoch, before each update
-  double test_loss = 0.0, test_accuracy = 0.0;    // after it
-  double seconds = 0.0;                           // training and test, of this fit()
-  Position at{};                                  // to go on from here
+  /// Means over the epoch, before each update; of one that began elsewhere over what fit() saw of
+  /// it (Position::measured), NaN where that is nothing.
+  double train_loss = 0.0, train_accuracy = 0.0;
+  double test_loss = 0.0, test_accuracy = 0.0;  // after it
+  double seconds = 0.0;                         // training and test, of this fit()
+  Position at{};                                // to go on from here
 };
 
 /// All may be empty. They are called between steps and may take their time: neither their

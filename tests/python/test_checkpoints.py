@@ -164,6 +164,27 @@ def test_flags_that_may_change_are_obeyed(data, tmp_path):
     assert "rounds sums otherwise" in result.stderr
 
 
+def test_another_table_of_times_is_told_of(data, tmp_path):
+    file, table, other = tmp_path / "file", tmp_path / "table", tmp_path / "other"
+    train = ["train", "--data", data, "--json"]
+    lines(*train, "--tune", table, "--epochs", 1, "--save", file)
+    resume = [*train, "--resume", file, "--epochs", 2]
+    result = run(*resume, "--tune", table)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    changed = [line.split(" | ") for line in table.read_text().splitlines()]
+    for fields in changed[2:-1]:
+        others = [x.split()[0] for x in fields[3:] if x.split()[1] != "-"]
+        fields[2] = next(name for name in others if name != fields[2])
+    other.write_text("".join(" | ".join(fields) + "\n" for fields in changed))
+    for flags in [], ["--tune", other]:
+        result = run(*resume, *flags)
+        assert result.returncode == 0
+        assert "chosen by table (" in result.stderr
+        assert ("chosen by rule" in result.stderr) == (not flags)
+        assert "rounds sums otherwise" in result.stderr
+
+
 def test_weights_alone_are_measured_or_begin_anew(data, tmp_path):
     file, other = tmp_path / "file", tmp_path / "other"
     train = ["train", "--data", data, "--json"]

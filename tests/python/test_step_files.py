@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_checkpoints import raw_parts, text_of
 from test_checkpoints import rewrite as rewritten
-from test_cli import idx, lines, write_data
+from test_cli import idx, lines, run, write_data
 
 NET = pg.nn
 
@@ -172,6 +172,29 @@ def test_python_and_the_command_go_on_from_each_other(folder, tmp_path, ahead):
     resume = ["--model", "cnn", "--seed", 3, "--batch", 50, "--threads", 1, "--resume", ours]
     lines("train", "--data", folder, *resume, "--epochs", 2, "--save", both, "--json")
     assert raw_parts(both)[1] == raw_parts(whole)[1]
+
+
+@pytest.mark.parametrize("stop", [4, 12])
+def test_the_command_reports_what_it_saw_of_an_epoch_that_python_began(folder, tmp_path, stop):
+    file = tmp_path / "file"
+
+    def begun(stop):
+        loader = pg.DataLoader(*images(folder), batch_size=50, seed=3)
+        step = pg.compile(
+            pg.models.cnn(), optimizer=pg.optim.Adam(), batch=(50, 1, 28, 28), threads=1, seed=3
+        )
+        losses = train(step, loader, 1, stop)
+        step.save(file, loader)
+        return losses
+
+    rest = begun(None)[stop:]
+    assert len(rest) == 12 - stop
+    begun(stop)
+    resume = ["train", "--data", folder, "--model", "cnn", "--seed", 3, "--batch", 50]
+    resume += ["--threads", 1, "--resume", file, "--epochs", 1]
+    loss = lines(*resume, "--json")[2]["train_loss"]
+    assert loss == (pytest.approx(np.mean(rest)) if rest else None)
+    assert ("trained elsewhere" in run(*resume).stdout) == (not rest)
 
 
 # ---- what is refused

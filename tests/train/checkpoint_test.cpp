@@ -342,10 +342,11 @@ TEST_CASE("checkpoint: a position of other data, or where no training comes, is 
   at = right;
   at.steps = 8;
   CHECK(begins(at) ==
-        "fit: it is at step 8 of 7 after 1 epochs with 0 right and a loss of 0 in all, where no "
-        "training comes; it is damaged");
+        "fit: it is at step 8 of 7 after 1 epochs with 0 of 0 right and a loss of 0 in all, where "
+        "no training comes; it is damaged");
   for (const Position& wrong :
-       {Position{.steps = -1}, Position{.epochs = -1}, Position{.steps = 2, .correct = 33},
+       {Position{.steps = -1}, Position{.epochs = -1}, Position{.steps = 2, .measured = 33},
+        Position{.steps = 2, .measured = 8, .correct = 9},
         Position{.steps = 1, .loss_sum = std::numeric_limits<double>::quiet_NaN()},
         Position{.epochs = std::int64_t{1} << 40}}) {
     Position moved = wrong;
