@@ -42,6 +42,7 @@ struct Options {
   int chunks = 0;   // goes in which a member takes its rows; 0: as the sizes of activations suggest
   bool use_team = true;  // false: the calling thread runs all members' shares, with the same bits
   bool adaptive = true;  // while that is faster, the calling thread does so anyway
+  bool replay = true;    // on a device, planned: steps are recorded once, not issued node by node
 
   /// bf16 or f16: what activations and their gradients are kept as, and what products read.
   /// Weights, their gradients and moments stay f32, as do losses and statistics

@@ -69,7 +69,7 @@ DeviceRun::DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& bluepr
                      const std::vector<ArrayView>& views, const memory::Arena& arena)
     : launcher_(std::move(launcher)),
       rows_id_(blueprint.rows_id),
-      planned_(blueprint.options.memory == Memory::planned) {
+      replays_(blueprint.options.memory == Memory::planned && blueprint.options.replay) {
   std::size_t bytes = 0;  // two pieces per slot and per answer
   const TensorTable& tensors = blueprint.tensors;
   for (int id = 0; id < tensors.size(); ++id) {
@@ -255,7 +255,7 @@ void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t
   Lanes& lanes = lanes_[entry];
   const Range all(*launcher_, lanes.name);
   Launcher::Recording& recording = lanes.of[row(side_)].recording;
-  if (!planned_ || observer != nullptr || !lanes.warm) {
+  if (!replays_ || observer != nullptr || !lanes.warm) {
     issue(lanes, runner, observer);
     lanes.warm = true;
   } else {

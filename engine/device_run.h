@@ -97,7 +97,7 @@ class DeviceRun {
 
   std::shared_ptr<Launcher> launcher_;
   int rows_id_;
-  bool planned_;
+  bool replays_;
   std::unique_ptr<memory::Arena> pinned_;
   std::size_t pinned_used_ = 0;
   std::vector<Slot> slots_;

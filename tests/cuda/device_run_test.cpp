@@ -143,6 +143,23 @@ TEST_CASE("device: a step is recorded once per side, and then replayed and nothi
   CHECK(after.memory == before.memory);
 }
 
+TEST_CASE(
+    "device: without replay each step is put on the stream node by node, with the same bits") {
+  Network network;
+  const auto launcher = std::make_shared<FakeLauncher>();
+  Options options = on(launcher);
+  const std::vector<float> expected = losses(network, options, 6);
+  const FakeLauncher::Counts before = launcher->counts();
+  options.replay = false;
+  CHECK(losses(network, options, 6) == expected);
+  const FakeLauncher::Counts after = launcher->counts();
+  const Blueprint blueprint =
+      draft(network.graph, {network.training.entry("train", {network.correct})}, options);
+  CHECK(after.replayed == before.replayed);
+  CHECK(after.recorded == before.recorded);
+  CHECK(after.kernels - before.kernels == 6 * std::ssize(blueprint.entry("train").steps));
+}
+
 TEST_CASE("device: profilers see entries, and in them ops and layers while nodes are issued") {
   Network network;
   const auto launcher = std::make_shared<FakeLauncher>();
