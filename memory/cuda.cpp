@@ -138,6 +138,13 @@ void use_cuda(int device) { check_cuda(cudaSetDevice(device), "cudaSetDevice"); 
 
 std::size_t cuda_memory_calls() { return calls; }
 
+std::size_t cuda_used_bytes(int device) {
+  use_cuda(device);
+  std::size_t free = 0, all = 0;
+  check_cuda(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+  return all - free;
+}
+
 int cuda_device_of(const void* data) {
   cudaPointerAttributes attributes{};
   check_cuda(cudaPointerGetAttributes(&attributes, data), "cudaPointerGetAttributes");
@@ -184,6 +191,22 @@ void CudaAsyncResource::deallocate_on(Stream stream, void* data, std::size_t, st
   (void)cudaSetDevice(device_);  // whose default stream may be meant
   given(cudaFreeAsync(data, order_of(stream, device_)), "cudaFreeAsync");
 }
+
+CudaKeepingPool::CudaKeepingPool(int device) {
+  use_cuda(device);
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;  // the only type: of device memory, too
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  check_cuda(cudaMemPoolCreate(&pool, &properties), "cudaMemPoolCreate");
+  pool_ = pool;
+  std::uint64_t all = UINT64_MAX;
+  check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
+             "cudaMemPoolSetAttribute");
+}
+
+CudaKeepingPool::~CudaKeepingPool() { (void)cudaMemPoolDestroy(static_cast<cudaMemPool_t>(pool_)); }
 
 void* PinnedResource::allocate_on(Stream, std::size_t bytes, std::size_t) {
   use_cuda(device_);

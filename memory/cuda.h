@@ -68,6 +68,21 @@ class CudaAsyncResource final : public Resource {
   void* pool_;
 };
 
+/// A pool of the driver's, for CudaAsyncResource, which keeps what is freed. The device's own pool
+/// gives it back to the system whenever somebody waits for the device.
+class CudaKeepingPool {
+ public:
+  explicit CudaKeepingPool(int device = 0);
+  CudaKeepingPool(const CudaKeepingPool&) = delete;
+  CudaKeepingPool& operator=(const CudaKeepingPool&) = delete;
+  ~CudaKeepingPool();
+
+  [[nodiscard]] void* handle() const { return pool_; }  // a cudaMemPool_t
+
+ private:
+  void* pool_ = nullptr;
+};
+
 /// Host memory that stays where it is, so that copies from and to a device need not wait.
 class PinnedResource final : public Resource {
  public:
@@ -83,6 +98,9 @@ class PinnedResource final : public Resource {
 /// How often these resources have asked the driver for memory or given some back, by the whole
 /// process: in a planned step, never.
 [[nodiscard]] std::size_t cuda_memory_calls();
+
+/// Bytes of the device's memory that are in use, by all processes and by CUDA itself.
+[[nodiscard]] std::size_t cuda_used_bytes(int device = 0);
 
 }  // namespace poolgrad::memory
 
