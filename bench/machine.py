@@ -9,9 +9,32 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build" / "release" / "bin"
 
 
+def use_gpu():
+    """Takes programs from the build with CUDA from now on. Ends the bench where there is no GPU."""
+    global PROGRAMS
+    PROGRAMS = ROOT / "build" / "cuda" / "bin"
+    if not (PROGRAMS / "step_time").exists():
+        raise SystemExit("bench: no build with CUDA; `./dev bench --device cuda` makes it on a GPU")
+    found = rows("step_time", "gpus")[0]
+    if found["gpus"] == 0:
+        raise SystemExit(f"bench: no GPU on this machine: {found['why']}")
+
+
+def gpu():
+    """Name, driver, memory and clock of GPU 0, as its driver says them."""
+    query = "name,driver_version,memory.total,clocks.max.sm"
+    command = ["nvidia-smi", "-i", "0", f"--query-gpu={query}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "GPU unknown: no nvidia-smi"
+    return done.stdout.strip() or "GPU unknown"
+
+
 def facts():
     """Everything about this machine that a reader of a figure may ask for."""
-    return {
+    with_gpu = {"gpu": gpu()} if PROGRAMS.parent.name == "cuda" else {}
+    return with_gpu | {
         "commit": commit(),
         "cpu": cpu_field("model name"),
         "family_model": f"{cpu_field('cpu family')}/{cpu_field('model')}",
@@ -27,7 +50,8 @@ def sentence(header):
     return (
         f"`{header['command']}` at {header['commit']}: {header['cpu']} (family/model "
         f"{header['family_model']}, {header['instruction_set']}), {header['cores']} cores, "
-        f"{header['memory_gib']} GiB; {', '.join([header['system'], *header['versions']])}."
+        f"{header['memory_gib']} GiB; {', '.join([header['system'], *header['versions']])}"
+        f"{'; ' + header['gpu'] if 'gpu' in header else ''}."
     )
 
 

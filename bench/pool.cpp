@@ -1,5 +1,6 @@
 // What does a block cost, taken and given back? One size at a time, on one or more threads at once,
-// from the pool or from whatever malloc this process has. Prints a JSON line per line of input.
+// from the pool, from whatever malloc this process has, or from a side on GPU 0 (device_sides.h).
+// Prints a JSON line per line of input.
 #include "memory/pool.h"
 
 #include <algorithm>
@@ -13,8 +14,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "bench/device_sides.h"
+
 namespace {
 
+using namespace poolgrad;
 using namespace poolgrad::memory;
 using Clock = std::chrono::steady_clock;
 
@@ -25,13 +29,13 @@ struct Cell {
   int threads = 1;
 };
 
-/// Nanoseconds for a block on one of the threads. A byte of each block is written.
+/// Nanoseconds for a block on one of the threads.
 template <typename Take, typename Give>
 double pair_ns(const Cell& cell, int rounds, std::atomic<int>& ready, const Take& take,
                const Give& give) {
   std::vector<void*> blocks(cell.alive);
   const auto round = [&] {
-    for (void*& block : blocks) *static_cast<volatile char*>(block = take(cell.bytes)) = 1;
+    for (void*& block : blocks) block = take(cell.bytes);
     for (std::size_t i = 0; i < cell.alive; ++i) give(blocks[i * 7 % cell.alive]);
   };
   for (int i = 0; i < 4; ++i) round();
@@ -58,27 +62,54 @@ double measure(const Cell& cell, int rounds, const Take& take, const Give& give)
   return sum / cell.threads;
 }
 
-}  // namespace
+/// A byte of each block is written.
+void* touched(void* data) {
+  *static_cast<volatile char*>(data) = 1;
+  return data;
+}
 
-/// pool pool|malloc, then lines BYTES ALIVE THREADS ROUNDS.
-int main(int argc, char** argv) {
-  const bool use_pool = argc > 1 && std::string(argv[1]) == "pool";
-  HostResource host;
-  Pool pool(host);
+void* from_malloc(std::size_t bytes) {
+  void* data = nullptr;
+  return touched(posix_memalign(&data, 64, bytes) == 0 ? data : nullptr);
+}
+
+template <typename Measure>
+void answer(const Measure& measure_cell) {
   Cell cell;
   int rounds = 0;
-  while (std::cin >> cell.bytes >> cell.alive >> cell.threads >> rounds) {
-    const double ns =
-        use_pool ? measure(
-                       cell, rounds, [&](std::size_t bytes) { return pool.allocate(bytes, 64); },
-                       [&](void* data) { pool.deallocate(data, cell.bytes, 64); })
-                 : measure(
-                       cell, rounds,
-                       [](std::size_t bytes) {
-                         void* data = nullptr;
-                         return posix_memalign(&data, 64, bytes) == 0 ? data : nullptr;
-                       },
-                       [](void* data) { std::free(data); });
-    std::cout << nlohmann::json{{"ns", ns}} << std::endl;
-  }
+  while (std::cin >> cell.bytes >> cell.alive >> cell.threads >> rounds)
+    std::cout << nlohmann::json{{"ns", measure_cell(cell, rounds)}} << std::endl;
 }
+
+/// In the order of one stream, on which nothing else is.
+void answer_on_device(const std::string& name) {
+  const bench::DeviceSide side(name, bench::cuda_parts());
+  const Stream stream = side.parts().launcher->work();
+  Resource& from = side.resource().upstream();
+  answer([&](const Cell& cell, int rounds) {
+    return measure(
+        cell, rounds, [&](std::size_t bytes) { return from.allocate_on(stream, bytes, 64); },
+        [&](void* data) { from.deallocate_on(stream, data, cell.bytes, 64); });
+  });
+}
+
+/// pool pool|malloc|SIDE, then lines BYTES ALIVE THREADS ROUNDS.
+void work(int argc, char** argv) {
+  const std::string name = argc > 1 ? argv[1] : "malloc";
+  if (bench::is_device_side(name)) return answer_on_device(name);
+  if (name == "malloc")
+    return answer([](const Cell& cell, int rounds) {
+      return measure(cell, rounds, from_malloc, [](void* data) { std::free(data); });
+    });
+  HostResource host;
+  Pool pool(host);
+  answer([&](const Cell& cell, int rounds) {
+    return measure(
+        cell, rounds, [&](std::size_t bytes) { return touched(pool.allocate(bytes, 64)); },
+        [&](void* data) { pool.deallocate(data, cell.bytes, 64); });
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return bench::run_bench(argc, argv, work); }

@@ -2,6 +2,7 @@
 //
 //   pool_vs_naive MODEL BATCH THREADS planned|planned_huge|pooled|direct [CHUNKS]
 //   (CHUNKS 0, the default: as the sizes of activations suggest)
+//   pool_vs_naive MODEL BATCH 1 SIDE, on GPU 0, for a SIDE of device_sides.h
 //
 // One process is one side; run.py starts several, which take turns: for each line on standard input
 // this measures one window and prints it as a JSON line. Facts about the side come first, what it
@@ -11,6 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "bench/device_sides.h"
 #include "bench/workload.h"
 
 using namespace poolgrad;
@@ -20,7 +22,6 @@ namespace {
 
 constexpr double kWindowSeconds = 0.25;
 constexpr double kLeadInSeconds = 0.25;  // a team that slept while others ran finds its pace again
-constexpr int kLossStep = 20;
 
 struct Side {
   Memory memory = Memory::planned;
@@ -38,26 +39,16 @@ Side side_of(const std::string& name) {
 
 void print(const Json& line) { std::cout << line.dump() << std::endl; }
 
-/// Step 20's loss tells whether all sides did the same; the peak is measured over the same steps.
-Json facts(bench::Training& training, const bench::ResidentPeak& resident) {
-  Program& program = training.program();
-  program.watch_peak();
-  for (int i = 0; i < kLossStep; ++i) training.step();
-  const float loss = training.loss();
-  const std::size_t peak = program.measured_peak_bytes();
-  // Not measured yet: caches, branch predictors and the allocator get used to it.
-  (void)bench::window(training, kWindowSeconds);
-  const Blueprint& blueprint = program.blueprint();
-  return {{"loss_at_step_20", loss},
-          {"peak_bytes", peak},
-          {"predicted_peak_bytes", blueprint.predicted_peak_bytes()},
-          {"lower_bound_bytes", blueprint.lower_bound_bytes()},
-          {"sum_bytes", blueprint.sum_bytes()},
-          {"persistent_bytes", blueprint.persistent_bytes},
-          {"resident_bytes", resident.bytes()}};
+void measure_on_device(const std::string& model, int batch, const std::string& name) {
+  const bench::DeviceSide side(name, bench::cuda_parts());
+  bench::Samples samples;
+  bench::serve(side, bench::spec_of(model, batch, /*on_device=*/true), samples, kWindowSeconds,
+               std::cin, std::cout);
 }
 
 void measure(int argc, char** argv) {
+  if (argc == 5 && bench::is_device_side(argv[4]))
+    return measure_on_device(argv[1], bench::positive("BATCH", argv[2]), argv[4]);
   if (argc < 5 || argc > 6)
     throw ArgumentError(
         "pool_vs_naive: give MODEL BATCH THREADS planned|planned_huge|pooled|direct [CHUNKS]");
@@ -73,7 +64,8 @@ void measure(int argc, char** argv) {
   bench::Samples samples;
   const bench::ResidentPeak resident;
   bench::Training training(spec, options, samples);
-  Json first = facts(training, resident);
+  Json first = bench::facts(training, kWindowSeconds);
+  first["resident_bytes"] = resident.bytes();
   first["data"] = samples.name();
   print(first);
   for (std::string line; std::getline(std::cin, line);) {

@@ -15,6 +15,7 @@ import machine
 import windows
 
 MODELS = ("mlp_small", "cnn")
+GPU_MODELS = ("mlp_small", "mlp_big", "cnn", "resnet_small")
 MIB = 2**20
 
 
@@ -63,10 +64,25 @@ SIDES = (
     ),
 )
 
+ARENA = "arena"
+GPU_SIDES = (
+    Side("cudaMalloc per tensor", "cuda_malloc"),
+    Side("cudaMallocAsync per tensor", "cuda_malloc_async"),
+    Side("cudaMallocAsync, keeping", "cuda_malloc_async_keeps"),
+    Side("pool", "cuda_pool"),
+    Side(ARENA, "cuda_arena"),
+    Side("arena + graph", "cuda_arena_graph"),
+)
+
 
 def add_arguments(group):
-    group.add_argument("--models", nargs="+", default=MODELS)
-    group.add_argument("--batches", nargs="+", type=int, help="default: 32 128 512, quick: 128 512")
+    group.add_argument("--models", nargs="+", help="default: mlp_small cnn; on a GPU two more")
+    group.add_argument(
+        "--batches",
+        nargs="+",
+        type=int,
+        help="default: 32 128 512, quick: 128 512; on a GPU 32 128 1024",
+    )
     group.add_argument("--rounds", type=int, help="windows per cell; more where others disturb")
     group.add_argument(
         "--chunks",
@@ -81,21 +97,32 @@ def measure(options):
     """One row per cell."""
     rounds = options.rounds or (5 if options.quick else 10)
     most = max(rounds, 8) if options.quick else 2 * rounds
+    if options.device == "cuda":
+        yield from measure_gpu(options, rounds, most)
+        return
     batches = options.batches or ([128, 512] if options.quick else [32, 128, 512])
-    for model in options.models:
+    for model in options.models or MODELS:
         for chunks in options.chunks or ((0, 1) if model == "cnn" else (0,)):
             for threads in options.threads:
                 for batch in batches:
                     cell = {"model": model, "batch": batch, "threads": threads, "chunks": chunks}
                     print(" ".join(f"{key} {cell[key]}" for key in cell), file=sys.stderr)
-                    yield from compare(cell, rounds, most)
+                    yield from compare(SIDES, cell, rounds, most)
 
 
-def compare(cell, rounds, most):
+def measure_gpu(options, rounds, most):
+    for model in options.models or GPU_MODELS:
+        for batch in options.batches or (32, 128, 1024):
+            print(f"model {model} batch {batch} on a GPU", file=sys.stderr)
+            cell = {"model": model, "batch": batch, "device": "cuda"}
+            yield from compare(GPU_SIDES, cell, rounds, most)
+
+
+def compare(sides, cell, rounds, most):
     """The sides of one cell."""
     runners = {}
     try:
-        for side in SIDES:
+        for side in sides:
             if side.library() is not None:
                 runners[side.name] = Runner(side, cell)
         turns(list(runners.values()), rounds, most)
@@ -103,7 +130,7 @@ def compare(cell, rounds, most):
         for runner in runners.values():
             runner.stop()
     losses = {runner.facts["loss_at_step_20"] for runner in runners.values()}
-    for side in SIDES:
+    for side in sides:
         row = {"bench": "pool_vs_naive"} | cell | {"side": side.name, "memory": side.memory}
         if side.name in runners:
             yield row | {"same_loss": len(losses) == 1} | runners[side.name].row()
@@ -130,7 +157,9 @@ class Runner:
         self.library = side.library()
         if self.library:
             environment["LD_PRELOAD"] = self.library
-        arguments = [cell["model"], cell["batch"], cell["threads"], side.memory, cell["chunks"]]
+        arguments = [cell["model"], cell["batch"], cell.get("threads", 1), side.memory]
+        if "chunks" in cell:
+            arguments.append(cell["chunks"])
         self.process = subprocess.Popen(
             [machine.PROGRAMS / "pool_vs_naive", *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -157,6 +186,7 @@ class Runner:
         environment = {"environment": self.side.environment} if self.side.environment else {}
         return (
             windows.summary(self.windows)
+            | medians(self.windows)
             | self.facts
             | {"library": os.path.basename(self.library)}
             | environment
@@ -167,7 +197,23 @@ class Runner:
         self.process.wait()
 
 
+def medians(measured):
+    """Of what only windows on a GPU have."""
+    names = ("requests_per_step", "driver_calls_per_step", "in_requests_us")
+    return {
+        name: round(windows.quantile([w[name] for w in measured], 0.5), 3)
+        for name in names
+        if name in measured[0]
+    }
+
+
 def table(rows):
+    if "device" in rows[0]:
+        return gpu_table(rows)
+    return cpu_table(rows)
+
+
+def cpu_table(rows):
     """A summary of ratios, then every cell."""
     measured = [row for row in rows if "n" in row]
     parts = ["## pool_vs_naive", DOC]
@@ -178,13 +224,7 @@ def table(rows):
     for part in grouped(rows, "model", "chunks", "threads").values():
         parts.append(title(part[0], "####"))
         parts.append(cells(part))
-    if not all(row["same_loss"] for row in measured):
-        parts.append("**Losses differ between sides of one cell: these are not the same steps.**")
-    if any(not row["quiet"] for row in measured):
-        parts.append(
-            "~ fewer than 5 windows in which others used under 4 % of a core, so all are taken. "
-            "They took turns under the same neighbour, but a doubt remains."
-        )
+    parts += doubts(measured)
     for skipped in dict.fromkeys((r["side"], r["skipped"]) for r in rows if "skipped" in r):
         parts.append(f"{skipped[0]}: {skipped[1]}")
     libraries = [row["library"] for row in measured if row["library"]]
@@ -193,6 +233,16 @@ def table(rows):
         f"GLIBC_TUNABLES={GLIBC_TUNED}, `jemalloc tuned` MALLOC_CONF={JEMALLOC_KEEPS}."
     )
     return "\n\n".join(parts)
+
+
+def doubts(measured):
+    if not all(row["same_loss"] for row in measured):
+        yield "**Losses differ between sides of one cell: these are not the same steps.**"
+    if any(not row["quiet"] for row in measured):
+        yield (
+            "~ fewer than 5 windows in which others used under 4 % of a core, so all are taken. "
+            "They took turns under the same neighbour, but a doubt remains."
+        )
 
 
 DOC = """Time: median step time as a multiple of `planned` in the same cell (below 1.00 is faster
@@ -270,3 +320,63 @@ def cells(rows):
             ]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+GPU_DOC = """The same nodes on GPU 0 in float32 (no TF32), on batches that lie there; windows of
+steps, each ended by one wait for the GPU. `arena` puts a step on the stream node by node, as the
+sides above it do, so it differs from them in nothing but where bytes come from; `arena + graph`
+replays it.
+
+- beyond the arena: the side's step less the arena's, and as a share of the side's step: what memory
+  costs, with all that a call makes others wait for. The figure for "up to 90 % of a step".
+- in requests: how long allocations and frees hold the calling thread, per step, in windows of their
+  own; a reading of the clock (about 25 ns a request) is in it. A cudaFree that waits for the GPU is
+  counted here though the step might have waited anyway, and what hides behind the GPU's work costs
+  nothing: so both shares stand here.
+- requests: allocations and frees that a step asks for; driver calls: those of them, and of the
+  pool's, that reach cudaMalloc, cudaMallocAsync and the like (`memory::cuda_memory_calls()`).
+- peak: requested bytes alive at most. Held: the GPU's memory in use between steps, by
+  cudaMemGetInfo, less the data and what was in use before; what libraries and recorded graphs take
+  is in it.
+- keeping: from a pool of the driver's that gives nothing back (release threshold), as tuned users
+  have it. The default pool gives memory back whenever somebody waits, here between windows."""
+
+
+def gpu_table(rows):
+    parts = ["## pool_vs_naive on a GPU", GPU_DOC]
+    for (model,), part in grouped(rows, "model").items():
+        parts += [f"### {model}", gpu_cells(part)]
+    return "\n\n".join([*parts, *doubts(rows)])
+
+
+def gpu_cells(rows):
+    lines = [
+        "| batch | memory | step, µs: p50 (p10 to p90) | vs arena | beyond the arena, µs | "
+        "in requests, µs | requests | driver calls | peak, MiB | held, MiB | others, cores |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    arenas = {row["batch"]: row for row in rows if row["side"] == ARENA}
+    for row in rows:
+        low, middle, high = row["step_us_p10_p50_p90"]
+        arena = arenas[row["batch"]]
+        line = [
+            str(row["batch"]),
+            row["side"],
+            f"{middle:,.1f} ({low:,.1f} to {high:,.1f})" + ("" if row["quiet"] else " ~"),
+            ratio(row, arena),
+            share(middle - arena["step_us_p10_p50_p90"][1], middle),
+            share(row["in_requests_us"], middle),
+            f"{row['requests_per_step']:,.6g}",
+            f"{row['driver_calls_per_step']:,.6g}",
+            f"{row['peak_bytes'] / MIB:.2f}",
+            f"{row['held_bytes'] / MIB:.1f}",
+            f"{row['foreign_cpu']:.2f}",
+        ]
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
+def share(part_us, step_us):
+    return f"{part_us:,.1f} ({100 * part_us / step_us:.0f} %)"

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "engine/cuda/launcher.h"
 #include "engine/machine.h"
 #include "engine/random.h"
 #include "models/chain.h"
@@ -75,9 +76,13 @@ void print_versions() {
   std::cout << line.dump() << '\n';
 }
 
-}  // namespace
+void print_gpus() {
+  std::string why;
+  const int count = cuda::device_count(&why);
+  std::cout << nlohmann::ordered_json{{"gpus", count}, {"why", why}}.dump() << '\n';
+}
 
-train::TaskSpec spec_of(const std::string& model, std::int64_t batch) {
+train::TaskSpec spec_on_cpu(const std::string& model, std::int64_t batch) {
   constexpr std::int64_t kPixels = 784, kClasses = 10;
   constexpr std::array<std::int64_t, 1> kSmall{128};
   constexpr std::array<std::int64_t, 2> kBig{1024, 1024};
@@ -98,6 +103,14 @@ train::TaskSpec spec_of(const std::string& model, std::int64_t batch) {
                            "and unet"));
 }
 
+}  // namespace
+
+train::TaskSpec spec_of(const std::string& model, std::int64_t batch, bool on_device) {
+  train::TaskSpec spec = spec_on_cpu(model, batch);
+  if (on_device) spec.minimize.updates = train::Updates::whole_column;
+  return spec;
+}
+
 Samples::Samples()
     : pixels_(zeros({kCount, kPixels}, DType::f32)), labels_(zeros({kCount}, DType::i64)) {
   const std::span<float> pixels = pixels_.as<float>();
@@ -115,14 +128,21 @@ Samples::Samples()
     labels[i] = static_cast<std::int64_t>(draw(0, 1, i)[0] % 10);
 }
 
-std::array<Feed, 2> Samples::feeds(const train::Task& task, std::int64_t index) {
+namespace {
+/// Rows [first, first + count) of a dense array, as `shape`, whose first axis is so long.
+ArrayView rows_of(const ArrayView& all, std::int64_t first, const Shape& shape) {
+  auto* const data = static_cast<std::byte*>(all.data) +
+                     first * (shape.count() / shape[0]) * std::ptrdiff_t(size_of(all.dtype));
+  return {data, shape, Spec{shape}.strides(), all.dtype, all.place, {}};
+}
+}  // namespace
+
+std::array<Feed, 2> feeds(const train::Task& task, const ArrayView& pixels, const ArrayView& labels,
+                          std::int64_t index) {
   const Shape& shape = task.samples.shape();
-  const auto rows = static_cast<std::size_t>(shape[0]);
-  const auto first = static_cast<std::size_t>(index % batches(shape[0])) * rows;
-  const std::span<float> pixels = pixels_.as<float>().subspan(first * kPixels, rows * kPixels);
-  const std::span<std::int64_t> labels = labels_.as<std::int64_t>().subspan(first, rows);
-  return {Feed{task.samples, ArrayView::of(pixels, shape, DType::f32)},
-          Feed{task.labels, ArrayView::of(labels, {shape[0]}, DType::i64)}};
+  const std::int64_t rows = shape[0], first = index % (labels.shape[0] / rows) * rows;
+  return {Feed{task.samples, rows_of(pixels, first, shape)},
+          Feed{task.labels, rows_of(labels, first, {rows})}};
 }
 
 namespace {
@@ -138,25 +158,27 @@ train::TaskSpec with_tables(train::TaskSpec spec, const Samples& samples, Source
 Training::Training(const train::TaskSpec& spec, const Options& options, Samples& samples,
                    Source source)
     : task_(train::make_task(with_tables(spec, samples, source))),
-      samples_(samples),
-      program_(compile(*task_.graph, task_.entries, options)),
-      loss_(program_.view(task_.training.loss).as<float>().data()) {
-  if (samples_.batches(spec.batch) < 1)
+      program_(compile(*task_.graph, task_.entries, options)) {
+  if (samples.batches(spec.batch) < 1)
     throw ArgumentError(text("bench: batch ", spec.batch, " is more than the samples there are"));
-  if (source == Source::ready) return;
+  if (source == Source::ready) {
+    pixels_ = program_.to_device(samples.pixels());
+    labels_ = program_.to_device(samples.labels());
+    return;
+  }
   const train::Dataset& data = samples.files()->train;
   ArrayView images = data.samples;
   images.shape = task_.train.samples.shape();
   images.strides = Spec{images.shape}.strides();
-  program_.lend(task_.train.samples, images);
-  program_.lend(task_.train.labels, data.labels);
+  program_.lend(task_.train.samples, program_.to_device(images));
+  program_.lend(task_.train.labels, program_.to_device(data.labels));
   batches_.emplace(data.count(), spec.batch, /*seed=*/0);
   batches_->shuffle(next_);
 }
 
 void Training::step(const Observer* observer) {
   if (!batches_) {
-    program_.run("train", samples_.feeds(task_, next_++), observer);
+    program_.run("train", feeds(task_, pixels_, labels_, next_++), observer);
     return;
   }
   std::span<const std::int32_t> batch = batches_->next();
@@ -186,6 +208,8 @@ Window window(Training& training, double seconds) {
     ++result.steps;
     spent = seconds_since(begin);
   }
+  training.wait();
+  spent = seconds_since(begin);
   result.foreign_cpu = (foreign_seconds() - foreign) / spent;
   const rusage after = usage();
   result.step_us = spent * 1e6 / result.steps;
@@ -193,6 +217,23 @@ Window window(Training& training, double seconds) {
   result.system_us_per_step =
       (microseconds(after.ru_stime) - microseconds(before.ru_stime)) / result.steps;
   return result;
+}
+
+nlohmann::ordered_json facts(Training& training, double window_seconds) {
+  constexpr int kLossStep = 20;  // tells whether two sides did the same
+  Program& program = training.program();
+  program.watch_peak();
+  for (int i = 0; i < kLossStep; ++i) training.step();
+  const float loss = training.loss();
+  const std::size_t peak = program.measured_peak_bytes();
+  (void)window(training, window_seconds);
+  const Blueprint& blueprint = program.blueprint();
+  return {{"loss_at_step_20", loss},
+          {"peak_bytes", peak},
+          {"predicted_peak_bytes", blueprint.predicted_peak_bytes()},
+          {"lower_bound_bytes", blueprint.lower_bound_bytes()},
+          {"sum_bytes", blueprint.sum_bytes()},
+          {"persistent_bytes", blueprint.persistent_bytes}};
 }
 
 double step_us(std::span<const Window> windows, double q) {
@@ -229,6 +270,8 @@ int run_bench(int argc, char** argv, void (*measure)(int, char**)) {
   try {
     if (argc == 2 && std::string_view(argv[1]) == "versions") {
       print_versions();
+    } else if (argc == 2 && std::string_view(argv[1]) == "gpus") {
+      print_gpus();
     } else {
       measure(argc, argv);
     }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
 #include "engine/program.h"
@@ -21,9 +22,10 @@ namespace poolgrad::bench {
 
 /// "mlp_small" (784-128-10, SGD), "mlp_big" (784-1024-1024-10, Adam), or with SGD and momentum
 /// "cnn" (models/cnn.h), "resnet_small" and "resnet20" (models/resnet.h, two and three blocks of
-/// width 16), "chain" (models/chain.h) and "unet" (models/unet.h). Throws ArgumentError for another
-/// name.
-[[nodiscard]] train::TaskSpec spec_of(const std::string& model, std::int64_t batch);
+/// width 16), "chain" (models/chain.h) and "unet" (models/unet.h). On a device one kernel updates
+/// all parameters, as the command has it. Throws ArgumentError for another name.
+[[nodiscard]] train::TaskSpec spec_of(const std::string& model, std::int64_t batch,
+                                      bool on_device = false);
 
 /// The first samples of Fashion-MNIST in its own order; where it is not installed, noise of the
 /// same shapes. Batches lie end to end, so that a step binds them where they are.
@@ -32,8 +34,8 @@ class Samples {
   Samples();
 
   [[nodiscard]] std::int64_t batches(std::int64_t batch) const { return kCount / batch; }
-  /// Two feeds for the task's slots: batch number `index`, counted round and round.
-  [[nodiscard]] std::array<Feed, 2> feeds(const train::Task& task, std::int64_t index);
+  [[nodiscard]] const ArrayView& pixels() const { return pixels_; }  // [samples, 784] f32
+  [[nodiscard]] const ArrayView& labels() const { return labels_; }  // [samples] i64
   /// All of it, as bytes; nothing where it is not installed.
   [[nodiscard]] const train::Split* files() const { return data_ ? &*data_ : nullptr; }
   /// "fashion-mnist" or "noise".
@@ -50,7 +52,12 @@ class Samples {
 /// what fit() does with files: gather the batch out of all bytes, in a new order each epoch.
 enum class Source : std::uint8_t { ready, files };
 
-/// A compiled task that is being trained.
+/// Two feeds for a task's slots, where `pixels` and `labels` lie: batch number `index`, counted
+/// round and round.
+[[nodiscard]] std::array<Feed, 2> feeds(const train::Task& task, const ArrayView& pixels,
+                                        const ArrayView& labels, std::int64_t index);
+
+/// A compiled task that is being trained. Its batches lie in the program's memory.
 class Training {
  public:
   /// `samples` must outlive it. Throws ArgumentError for a batch larger than all of them, and where
@@ -58,19 +65,19 @@ class Training {
   Training(const train::TaskSpec& spec, const Options& options, Samples& samples,
            Source source = Source::ready);
 
-  /// One step on the next batch.
+  /// One step on the next batch, which on a device is not waited for.
   void step(const Observer* observer = nullptr);
+  void wait() const { program_.synchronize(); }
   /// Of the last step.
-  [[nodiscard]] float loss() const { return *loss_; }
+  [[nodiscard]] float loss() const { return program_.read(task_.training.loss).as<float>()[0]; }
 
   [[nodiscard]] Program& program() { return program_; }
   [[nodiscard]] const Entry& entry() const { return program_.blueprint().entry("train"); }
 
  private:
   train::Task task_;
-  Samples& samples_;
   Program program_;
-  const float* loss_;
+  ArrayView pixels_, labels_;
   std::int64_t next_ = 0;  // batch, or epoch where there are files
   std::optional<train::Batches> batches_;
 };
@@ -100,8 +107,8 @@ struct Window {
   [[nodiscard]] bool quiet() const { return foreign_cpu < kQuiet; }
 };
 
-/// At least one step, until `seconds` are over. The system counts CPU time in ticks of 10 ms, so
-/// take 0.25 s or more.
+/// At least one step, until `seconds` are over and all steps are done. The system counts CPU time
+/// in ticks of 10 ms, so take 0.25 s or more.
 [[nodiscard]] Window window(Training& training, double seconds);
 
 /// The quantile `q` in [0, 1] of their step_us, which is that of one of them.
@@ -117,6 +124,11 @@ class ResidentPeak {
   std::size_t before_;
 };
 
+/// What there is to say of a program: the loss of step 20, the peak until then, and what was
+/// planned. Then a window that nobody measures, in which caches, branch predictors and allocators
+/// get used to it.
+[[nodiscard]] nlohmann::ordered_json facts(Training& training, double window_seconds);
+
 /// "[32, 784] [128, 784]".
 [[nodiscard]] std::string shapes_of(const std::vector<Spec>& specs);
 
@@ -125,7 +137,7 @@ class ResidentPeak {
 
 /// main() of a bench: calls `measure`, and turns errors into a line on standard error and exit code
 /// 2 (ArgumentError) or 1. With the one argument `versions` it prints as JSON what the bench runs
-/// on.
+/// on, with `gpus` how many GPUs there are, and why none.
 int run_bench(int argc, char** argv, void (*measure)(int, char**));
 
 }  // namespace poolgrad::bench

@@ -1,7 +1,8 @@
 """How fast is a training step beside those of other libraries, and beside one written by hand?
 
 Per cell, one process per peer; all train the same network from the same weights on the same batches
-and take turns, one window at a time. Who takes part is cells.py; turns.py says what a peer does.
+and take turns, one window at a time. Who takes part is cells.py; turns.py says what a peer does. On
+a GPU (`--device cuda`) all data lies there before, on every side.
 """
 
 import random
@@ -20,22 +21,26 @@ __all__ = ["add_arguments", "measure", "table"]
 DATA = machine.ROOT / "build" / "peers"
 
 # Which loss tells whether a peer does the same, and how near it must be. After many steps a
-# convolutional network's losses part: a winner of a pool, decided by rounding.
+# convolutional network's losses part: a winner of a pool, decided by rounding. Where all round
+# more, they part sooner: so many times as far.
 LOSS_CHECK = {"resnet_small": ("4", 5e-3)}
 USUAL_CHECK = ("20", 3e-3)
+FURTHER = {"tf32": 4, "bf16": 20}
 
 # Windows per peer and cell, and after how many seconds no further round is begun.
 FULL, QUICK = (8, 600), (5, 45)
 
 
 def add_arguments(group):
-    every = [cells.key(*cell) for cell in cells.CELLS]
-    group.add_argument("--cells", nargs="+", choices=every, default=every, metavar="CELL")
+    every = dict.fromkeys(cells.key(*cell) for cell in (*cells.CELLS, *cells.GPU_CELLS))
+    group.add_argument("--cells", nargs="+", choices=every, metavar="CELL", help="default: all")
     group.add_argument(
         "--peers", nargs="+", metavar="PEER", help="default: all, quick: the fastest"
     )
     group.add_argument("--picture", metavar="FILE", help="draw the ratios as SVG")
     group.add_argument("--save-quick", action="store_true", help="remember the fastest two")
+    group.add_argument("--tf32", action="store_true", help="on a GPU: products round to TF32")
+    group.add_argument("--bf16", action="store_true", help="on a GPU: activations in two bytes")
 
 
 def measure(options):
@@ -43,8 +48,8 @@ def measure(options):
     networks.dump(DATA)
     rows = []
     for threads in options.threads:
-        for network, batch in cells.CELLS:
-            if cells.key(network, batch) not in options.cells:
+        for network, batch in cells.GPU_CELLS if on_gpu(options) else cells.CELLS:
+            if options.cells and cells.key(network, batch) not in options.cells:
                 continue
             for row in compare(options, network, batch, threads):
                 rows.append(row)
@@ -55,16 +60,36 @@ def measure(options):
         report.draw(rows, options.picture)
 
 
+def on_gpu(options):
+    return options.device == "cuda"
+
+
+def numbers(options):
+    """Flags that say in what all compute."""
+    if not on_gpu(options):
+        return ()
+    return tuple(name for name in FURTHER if getattr(options, name))
+
+
 def chosen(options, network, batch):
+    everybody = (
+        cells.gpu_peers_of(network, numbers(options))
+        if on_gpu(options)
+        else cells.peers_of(network)
+    )
     if options.peers:
-        return [peer for peer in cells.peers_of(network) if peer.name in options.peers]
-    if options.quick:
-        return cells.quick_peers(network, batch)
-    return cells.peers_of(network)
+        return [peer for peer in everybody if peer.name in options.peers]
+    if not options.quick:
+        return everybody
+    if on_gpu(options):
+        return cells.quick_gpu_peers_of(network, numbers(options))
+    return cells.quick_peers(network, batch)
 
 
 def compare(options, network, batch, threads):
     cell = {"bench": "peers", "model": network, "batch": batch, "threads": threads}
+    if on_gpu(options):
+        cell |= {"device": "cuda", "numbers": " ".join(numbers(options)) or "f32"}
     running, skipped = [], {}
     try:
         for peer in chosen(options, network, batch):
@@ -91,6 +116,7 @@ def compare(options, network, batch, threads):
         for process in running
     ]
     step, near = LOSS_CHECK.get(network, USUAL_CHECK)
+    near *= max((FURTHER[name] for name in numbers(options)), default=1)
     for row in rows:
         row["images_per_s"] = round(batch / row["step_us"] * 1e6)
         wanted, loss = reference(rows)["loss_at_step"][step], row["loss_at_step"][step]

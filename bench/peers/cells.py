@@ -18,6 +18,7 @@ CELLS = (
     ("cnn", 128),
     ("resnet_small", 128),
 )
+GPU_CELLS = tuple(product(("mlp_small", "mlp_big", "cnn", "resnet_small"), (32, 128, 1024)))
 QUICK = Path(__file__).with_name("quick.json")
 OURS, BY_HAND = "poolgrad", "hand-written"
 
@@ -68,9 +69,48 @@ def peers_of(network):
         ours,
         *by_hand(network),
         *torch_variants(network),
-        *(Peer(f"jax-{way}", python("jax_step"), () if way == "jit" else (way,)) for way in jax),
+        *(Peer(f"jax-{way}", python("jax_step"), jax_flags(way)) for way in jax),
         Peer("tf-function", python("tensorflow_step")),
     ]
+
+
+def has_images(network):
+    return network in ("cnn", "resnet_small")
+
+
+def gpu_peers_of(network, numbers):
+    """Everybody on a GPU; `numbers` are further flags for all: in what they compute."""
+    flags = ("cuda", *numbers)
+    layouts = ((), ("channels_last",)) if has_images(network) else ((),)
+    ways = ((), ("fused",), ("compile",), ("compile", "reduce_overhead"), ("graphs",))
+    torch = [(*way, *layout) for way in (*ways, ("graphs", "fused")) for layout in layouts]
+    jax = ("reduce_window", "reshape") if network == "cnn" else ("jit",)
+    return [
+        Peer(OURS, (machine.PROGRAMS / "poolgrad_step",), flags),
+        *(Peer(torch_name(way), python("torch_step"), (*way, *flags)) for way in torch),
+        *(Peer(f"jax-{way}", python("jax_step"), (*jax_flags(way), *flags)) for way in jax),
+    ]
+
+
+def quick_gpu_peers_of(network, numbers):
+    """Ours, and of the others what is plain and what should be the fastest."""
+    layout = ("channels_last",) if has_images(network) else ()
+    names = {
+        OURS,
+        "torch-eager",
+        torch_name(("graphs", "fused", *layout)),
+        "jax-jit",
+        "jax-reshape",
+    }
+    return [peer for peer in gpu_peers_of(network, numbers) if peer.name in names]
+
+
+def jax_flags(way):
+    return () if way == "jit" else (way,)
+
+
+def torch_name(words):
+    return "-".join(["torch", *(words or ["eager"])])
 
 
 def by_hand(network):
@@ -84,14 +124,14 @@ def by_hand(network):
 
 def torch_variants(network):
     """Layouts and allocators matter where there are images; a compiled step fuses its optimizer."""
-    images = network in ("cnn", "resnet_small")
+    images = has_images(network)
     layouts = ((), ("channels_last",)) if images else ((),)
     for kind, layout, preload in product(
         ((), ("fused",), ("compile",)), layouts, (False, True) if images else (False,)
     ):
         flags = (*kind, *layout)
-        words = [*flags, *(["jemalloc"] if preload else [])] or ["eager"]
-        yield Peer("-".join(["torch", *words]), python("torch_step"), flags, preload)
+        words = [*flags, *(["jemalloc"] if preload else [])]
+        yield Peer(torch_name(words), python("torch_step"), flags, preload)
 
 
 def python(module):

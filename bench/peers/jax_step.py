@@ -1,5 +1,5 @@
 """JAX's training step: all of it in one jit, parameters and optimizer state donated; images
-[n, h, w, c]."""
+[n, h, w, c]. On a GPU the batches lie there before."""
 
 import os
 
@@ -7,7 +7,9 @@ from peers import networks, turns
 
 FLAGS = ("reduce_window", "reshape")  # how max-pool is said
 given = turns.arguments(FLAGS)
-os.environ["JAX_PLATFORMS"] = "cpu"
+on_gpu = "cuda" in given.flags
+os.environ["JAX_PLATFORMS"] = "cuda" if on_gpu else "cpu"
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others are on the GPU, too
 if given.threads == 1:
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = flags + " --xla_cpu_multi_thread_eigen=false"
@@ -17,14 +19,26 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from jax import lax  # noqa: E402
 
+if on_gpu:
+    tf32 = "tf32" in given.flags
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "float32")
 relu = jax.nn.relu
 kind, rate, momentum = networks.OPTIMIZERS[given.network]
 
 
+def narrow(x):
+    """As activations are kept and products read them."""
+    return x.astype(jnp.bfloat16) if "bf16" in given.flags else x
+
+
+def wide(x):
+    return x.astype(jnp.float32) if "bf16" in given.flags else x
+
+
 def convolve(x, weight, stride, padding):
     return lax.conv_general_dilated(
-        x,
-        weight,
+        narrow(x),
+        narrow(weight),
         (stride, stride),
         [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -39,12 +53,13 @@ def pool(x):
 
 
 def linear(p, name, x):
-    return x @ p[name + ".weight"] + p[name + ".bias"]
+    return narrow(x) @ narrow(p[name + ".weight"]) + narrow(p[name + ".bias"])
 
 
 def norm(p, running, after, name, x):
     """Batch norm; `after` gets the running statistics that follow `running`."""
     axes = (0, 1, 2)
+    x = wide(x)
     mean = x.mean(axes)
     variance = jnp.square(x).mean(axes) - mean * mean
     count = x.size / x.shape[3]
@@ -54,7 +69,7 @@ def norm(p, running, after, name, x):
         0.9 * old_variance + 0.1 * variance * count / (count - 1),
     )
     scale = lax.rsqrt(variance + 1e-5) * p[name + ".weight"]
-    return x * scale + (p[name + ".bias"] - mean * scale)
+    return narrow(x * scale + (p[name + ".bias"] - mean * scale))
 
 
 def mlp_small(p, running, x):
@@ -67,7 +82,7 @@ def mlp_big(p, running, x):
 
 def cnn(p, running, x):
     for name in ("c1", "c2"):
-        x = pool(relu(convolve(x, p[name + ".weight"], 1, 1) + p[name + ".bias"]))
+        x = pool(relu(convolve(x, p[name + ".weight"], 1, 1) + narrow(p[name + ".bias"])))
     x = relu(linear(p, "l1", x.reshape(x.shape[0], -1)))
     return linear(p, "l2", x), running
 
@@ -91,7 +106,7 @@ def resnet_small(p, running, x):
 
 def loss_of(p, running, x, labels):
     logits, after = globals()[given.network](p, running, x)
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(wide(logits)), labels[:, None], 1)
     return -chosen.mean(), after
 
 
@@ -142,28 +157,39 @@ labels = labels.astype(np.int32)
 if networks.has_images(given.network):
     images = images.reshape(-1, 28, 28, 1)
 batches = networks.IMAGES // given.batch
+
+
+def batch(i):
+    first = (i % batches) * given.batch
+    rows = slice(first, first + given.batch)
+    return images[rows], labels[rows]
+
+
+if on_gpu:
+    on_device = [jax.device_put(batch(i)) for i in range(batches)]
+
+    def batch(i):
+        return on_device[i % batches]
+
+
 everything = initial()
-compiled = (
-    jax.jit(train, donate_argnums=0)
-    .lower(everything, images[: given.batch], labels[: given.batch])
-    .compile()
-)
+compiled = jax.jit(train, donate_argnums=0).lower(everything, *batch(0)).compile()
 
 
 def step(i):
     global everything
-    first = (i % batches) * given.batch
-    rows = slice(first, first + given.batch)
-    everything, loss = compiled(everything, images[rows], labels[rows])
+    everything, loss = compiled(everything, *batch(i))
     return loss
 
 
 def memory():
     analysis = compiled.memory_analysis()
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    held = jax.devices()[0].memory_stats()["peak_bytes_in_use"] if on_gpu else None
     return {
         "peak_bytes": analysis.temp_size_in_bytes + new,
         "peak_how": "XLA's memory_analysis(): temporaries and outputs not donated",
+        **({"held_bytes": held} if on_gpu else {}),
     }
 
 

@@ -13,8 +13,6 @@ using peers::Json;
 
 namespace {
 
-constexpr std::size_t kPixels = peers::kPixels;
-
 /// With a flag "nudgeSEED": changes each weight by a last bit or two, as torch_step.py does, with
 /// other numbers.
 void nudge(std::span<float> weights, const std::vector<std::string>& flags) {
@@ -52,43 +50,51 @@ std::size_t kept_by_training(const Blueprint& blueprint) {
   return bytes;
 }
 
+bool has(const peers::Arguments& given, const char* flag) {
+  return std::ranges::count(given.flags, flag) > 0;
+}
+
+/// With a flag "cuda" on GPU 0, whose products may round to TF32 with "tf32"; with "bf16"
+/// activations in two bytes; with "plain" no convolution by Winograd's tiles.
+Options options_of(const peers::Arguments& given) {
+  Options options{.threads = given.threads, .winograd = !has(given, "plain")};
+  if (has(given, "cuda")) options.device = Device::cuda(0);
+  options.device.tensor_float = has(given, "tf32");
+  if (has(given, "bf16")) options.precision = DType::bf16;
+  return options;
+}
+
 void work(const peers::Arguments& given) {
-  const train::Task task = train::make_task(bench::spec_of(given.network, given.batch));
-  Program program = compile(
-      *task.graph, {task.training.entry()},
-      {.threads = given.threads, .winograd = std::ranges::count(given.flags, "plain") == 0});
+  const bool on_device = has(given, "cuda");
+  const train::Task task = train::make_task(bench::spec_of(given.network, given.batch, on_device));
+  Program program = compile(*task.graph, {task.training.entry()}, options_of(given));
   peers::Data data = peers::read_data(given.folder, given.network);
   nudge(data.weights, given.flags);
   set_weights(program, *task.graph, data.weights);
 
-  const std::span<float> images = data.images;
-  const std::span<std::int64_t> labels = data.labels;
-  const Shape& shape = task.samples.shape();
-  const float* loss = program.view(task.training.loss).as<float>().data();
-  const auto step = [&](std::int64_t i) {
-    const auto first = static_cast<std::size_t>(peers::first_image(i, given.batch));
-    const auto rows = static_cast<std::size_t>(given.batch);
-    const std::array<Feed, 2> feeds{
-        Feed{task.samples,
-             ArrayView::of(images.subspan(first * kPixels, rows * kPixels), shape, DType::f32)},
-        Feed{task.labels, ArrayView::of(labels.subspan(first, rows), {given.batch}, DType::i64)}};
-    program.run("train", feeds);
-    return *loss;
-  };
+  const ArrayView images =
+      program.to_device(ArrayView::of(data.images, {peers::kImages, peers::kPixels}, DType::f32));
+  const ArrayView labels =
+      program.to_device(ArrayView::of(std::span(data.labels), {peers::kImages}, DType::i64));
+  const peers::Training training{
+      [&](std::int64_t i) { program.run("train", bench::feeds(task, images, labels, i)); },
+      [&] { return program.read(task.training.loss).as<float>()[0]; }};
 
   const Blueprint& blueprint = program.blueprint();
   const Entry& entry = blueprint.entry("train");
   const std::size_t kept = kept_by_training(blueprint);
-  const Json facts{{"versions", {"poolgrad on " + kernel_library()}},
+  const std::string library = on_device ? "CUDA" : kernel_library();
+  const Json facts{{"versions", {"poolgrad on " + library}},
                    {"instruction_set", instruction_set()},
                    {"nodes", entry.steps.size()},
                    {"phases", entry.edges.size()},
                    {"lower_bound_bytes", blueprint.lower_bound_bytes() - kept}};
-  peers::serve(step, facts, [&] {
+  peers::serve(training, facts, [&] {
     program.watch_peak();
-    step(0);
+    training.step(0);
     return Json{{"peak_bytes", program.measured_peak_bytes() - kept},
-                {"peak_how", "changed bytes of the arena, input slots counted"}};
+                {"peak_how", "changed bytes of the arena, input slots counted"},
+                {"held_bytes", program.arena_bytes() + images.bytes() + labels.bytes()}};
   });
 }
 

@@ -7,11 +7,7 @@ MIB = 2**20
 
 def table(rows):
     """What matters first; then every step time."""
-    parts = ["## peers"]
-    for threads in dict.fromkeys(row["threads"] for row in rows):
-        part = [row for row in rows if row["threads"] == threads]
-        parts += [f"### Against the fastest of the others, threads: {threads}", ratios(part)]
-        parts += [f"### Step, ms (page faults per step), threads: {threads}", times(part)]
+    parts = gpu_parts(rows) if "device" in rows[0] else cpu_parts(rows)
     measured = [row for row in rows if "skipped" not in row]
     if any(not row["quiet"] for row in measured):
         parts.append("~ fewer than 5 windows in which others used under 4 % of a core: a doubt.")
@@ -22,6 +18,15 @@ def table(rows):
     versions = dict.fromkeys(v for row in measured for v in row["versions"])
     parts.append(f"Versions: {', '.join(versions)}.")
     return "\n\n".join(parts)
+
+
+def cpu_parts(rows):
+    parts = ["## peers"]
+    for threads in dict.fromkeys(row["threads"] for row in rows):
+        part = [row for row in rows if row["threads"] == threads]
+        parts += [f"### Against the fastest of the others, threads: {threads}", ratios(part)]
+        parts += [f"### Step, ms (page faults per step), threads: {threads}", times(part, faults)]
+    return parts
 
 
 def by_cell(rows):
@@ -68,7 +73,8 @@ def ratios(rows):
     return "\n".join(lines)
 
 
-def times(rows):
+def times(rows, aside):
+    """One line per peer; `aside(row)` stands in brackets."""
     groups = by_cell(rows)
     head = [f"{model} b{batch}" for model, batch in groups]
     lines = ["| peer | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
@@ -76,9 +82,13 @@ def times(rows):
         line = [peer]
         for cell in groups.values():
             row = cell.get(peer)
-            line.append(f"{time(row)} ({row['faults_per_step']:,.0f})" if row else "")
+            line.append(f"{time(row)} ({aside(row)})" if row else "")
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
+
+
+def faults(row):
+    return f"{row['faults_per_step']:,.0f}"
 
 
 def time(row):
@@ -100,6 +110,74 @@ def peak(row):
         return ""
     bound = row.get("lower_bound_bytes")
     return f"{row['peak_bytes'] / MIB:.2f}" + (f" ({bound / MIB:.2f})" if bound else "")
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+GROUPS = ("PyTorch eager", "torch.compile", "PyTorch with CUDA graphs", "JAX")
+
+GPU = """Numbers: {numbers}, on every side. All data lies on the GPU before, on every side: steps
+take views of it (PyTorch eager and compiled), arrays cut before (JAX), or copies of a batch into
+inputs that stay (CUDA graphs, poolgrad). A window is a run of steps without a pause, ended by one
+wait for the last of them. PyTorch looks for the fastest convolutions (cudnn.benchmark). Of each
+kind the fastest variant stands here; in brackets, its step as a multiple of poolgrad's. The
+targets, on the small ones: 3 beside PyTorch eager and 1.2 beside CUDA graphs; on the large ones 1.
+
+Peaks: {peaks}. Held: the data set, 180 MiB, and all else that the library's allocator has taken
+(PyTorch: reserved; JAX: in use at most, tuning included; poolgrad: the arena)."""
+
+
+def gpu_parts(rows):
+    groups = by_cell(rows)
+    peaks = dict.fromkeys(r["peak_how"] for r in rows if r.get("peak_bytes") is not None)
+    parts = ["## peers on a GPU", GPU.format(numbers=rows[0]["numbers"], peaks="; ".join(peaks))]
+    parts += ["### Step, ms", gpu_lines(groups, gpu_time)]
+    parts += ["### Peak above parameters, MiB (held in all)", gpu_lines(groups, gpu_memory)]
+    parts += ["### Loss at step 20", gpu_lines(groups, gpu_loss)]
+    return [*parts, "### Every variant: step, ms (p10 to p90)", times(rows, spread)]
+
+
+def group_of(peer):
+    words = peer.split("-")
+    if words[0] == "jax":
+        return "JAX"
+    if "graphs" in words:
+        return "PyTorch with CUDA graphs"
+    return "torch.compile" if "compile" in words else "PyTorch eager"
+
+
+def gpu_lines(groups, figure):
+    """A line per cell: figure(row, ours) of poolgrad, then of the fastest of each kind."""
+    lines = [f"| cell | poolgrad | {' | '.join(GROUPS)} |", "|---" * (2 + len(GROUPS)) + "|"]
+    for (model, batch), cell in groups.items():
+        ours = cell.get(OURS)
+        line = [f"{model} b{batch}", figure(ours, ours)]
+        for group in GROUPS:
+            some = [row for peer, row in cell.items() if peer != OURS and group_of(peer) == group]
+            line.append(figure(min(some, key=lambda row: row["step_us"], default=None), ours))
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
+def gpu_time(row, ours):
+    if row is None or row is ours:
+        return time(row)
+    return f"{time(row)} ({ratio(row, ours)}) {row['peer']}"
+
+
+def gpu_memory(row, _):
+    if row is None:
+        return ""
+    return f"{peak(row) or '-'} ({row['held_bytes'] / MIB:.0f})"
+
+
+def gpu_loss(row, _):
+    return f"{row['loss_at_step']['20']:.4f}" if row else ""
+
+
+def spread(row):
+    low, _, high = row["step_us_p10_p50_p90"]
+    return f"{low / 1000:.3g} to {high / 1000:.3g}"
 
 
 # --- the picture ----------------------------------------------------------------------------------

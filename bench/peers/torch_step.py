@@ -1,13 +1,15 @@
-"""PyTorch's training step, eager or compiled. To see how far rounding carries, also in float64 and
-from weights that are nudged by a last bit or two; and to see by what, with each ReLU of the first
-step deciding as it does in the other precision."""
+"""PyTorch's training step, eager, compiled, or on a GPU captured as a CUDA graph. To see how far
+rounding carries, also in float64 and from weights that are nudged by a last bit or two; and to see
+by what, with each ReLU of the first step deciding as it does in the other precision."""
 
 import copy
 
 from peers import networks, turns
+from peers.captured import Captured
 
 NUDGES = tuple(f"nudge{seed}" for seed in range(8))
-FLAGS = ("channels_last", "fused", "compile", "float64", "other_signs", *NUDGES)
+WAYS = ("channels_last", "fused", "compile", "reduce_overhead", "graphs")
+FLAGS = (*WAYS, "float64", "other_signs", *NUDGES)
 given = turns.arguments(FLAGS)
 
 import torch  # noqa: E402 (reads OMP_NUM_THREADS)
@@ -17,6 +19,13 @@ from torch_peak import peak_bytes  # noqa: E402
 
 torch.set_num_threads(given.threads)
 relu = F.relu
+on_gpu = "cuda" in given.flags
+device = "cuda" if on_gpu else "cpu"
+if on_gpu:
+    tf32 = "tf32" in given.flags
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True  # the fastest convolution, whatever workspace it takes
 
 
 def module(kind, shape, stride):
@@ -70,7 +79,7 @@ def optimizer_of(network, parameters):
     kind, rate, momentum = networks.OPTIMIZERS[network]
     fused = True if "fused" in given.flags else None
     if kind == "adam":
-        return torch.optim.Adam(parameters, rate, fused=fused)
+        return torch.optim.Adam(parameters, rate, fused=fused, capturable="graphs" in given.flags)
     return torch.optim.SGD(parameters, rate, momentum, fused=fused)
 
 
@@ -89,12 +98,21 @@ if "channels_last" in given.flags:
     network = network.to(memory_format=torch.channels_last)
     # With one channel both layouts have the same bytes; say that it is this one.
     images = images.as_strided(images.shape, (784, 1, 28, 1))
+network, images, labels = network.to(device), images.to(device), labels.to(device)
 optimizer = optimizer_of(given.network, network.parameters())
 batches = networks.IMAGES // given.batch
 
 
 def loss_of(x, y):
     return F.cross_entropy(network(x), y)
+
+
+if "bf16" in given.flags:
+    in_float32 = loss_of
+
+    def loss_of(x, y):
+        with torch.autocast(device, torch.bfloat16):
+            return in_float32(x, y)
 
 
 def signs_of_first_step(network, images):
@@ -122,27 +140,67 @@ if "other_signs" in given.flags:
 
 update = optimizer.step
 if "compile" in given.flags:
-    loss_of = torch.compile(loss_of)
+    mode = "reduce-overhead" if "reduce_overhead" in given.flags else None
+    loss_of = torch.compile(loss_of, mode=mode)
     update = torch.compile(lambda: optimizer.step())
 
 
-def step(i):
+def train(x, y):
     global relu
-    first = (i % batches) * given.batch
-    rows = slice(first, first + given.batch)
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(images[rows], labels[rows])
+    loss = loss_of(x, y)
     relu = F.relu
     loss.backward()
     update()
     return loss.detach()
 
 
+def rows_of(i):
+    first = (i % batches) * given.batch
+    return slice(first, first + given.batch)
+
+
+if "graphs" in given.flags:
+    train = Captured(train, images[rows_of(0)], labels[rows_of(0)], torch.cuda)
+
+
+def step(i):
+    rows = rows_of(i)
+    return train(images[rows], labels[rows])
+
+
 def memory():
     """The most bytes alive in one step, of those allocated in it."""
+    if on_gpu:
+        return memory_of_gpu()
     optimizer.zero_grad(set_to_none=True)
     peak = peak_bytes(lambda: step(0))
     return {"peak_bytes": peak, "peak_how": "allocator events of one step in torch.profiler"}
 
 
-turns.serve(step, lambda loss: loss.item(), memory, [f"torch {torch.__version__}"])
+def memory_of_gpu():
+    """The same as the allocator knows it: what stays from step to step is told from its sizes."""
+    held = torch.cuda.max_memory_reserved()
+    if "reduce_overhead" in given.flags:
+        how = "not told: what a replayed graph uses is in its pool from before"
+        return {"peak_bytes": None, "peak_how": how, "held_bytes": held}
+    if "graphs" in given.flags:
+        peak = train.peak_bytes
+    else:
+        torch.cuda.reset_peak_memory_stats()
+        step(0)
+        peak = torch.cuda.max_memory_allocated()
+    state = (t for of in optimizer.state.values() for t in of.values() if torch.is_tensor(t))
+    stays = [images, labels, *network.parameters(), *network.buffers(), *state]
+    kept = sum(t.numel() * t.element_size() for t in stays if t.is_cuda)
+    how = "max_memory_allocated() of a step, without data, weights, statistics and moments"
+    return {"peak_bytes": peak - kept, "peak_how": how, "held_bytes": held}
+
+
+turns.serve(
+    step,
+    lambda loss: loss.item(),
+    memory,
+    [f"torch {torch.__version__}"],
+    torch.cuda.synchronize if on_gpu else lambda: None,
+)

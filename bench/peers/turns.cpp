@@ -49,8 +49,7 @@ double microseconds(const timeval& time) {
 
 class Windows {
  public:
-  Windows(const std::function<float(std::int64_t)>& step, std::int64_t done)
-      : step_(step), done_(done) {}
+  Windows(const Training& training, std::int64_t done) : training_(training), done_(done) {}
 
   /// About so many seconds, at least three steps; the count comes from the window before.
   Json measure(double seconds) {
@@ -59,7 +58,8 @@ class Windows {
     const rusage before = usage();
     const double foreign = foreign_seconds();
     const Clock::time_point begin = Clock::now();
-    for (std::int64_t i = 0; i < count; ++i) step_(done_ + i);
+    for (std::int64_t i = 0; i < count; ++i) training_.step(done_ + i);
+    (void)training_.loss();
     const double spent = std::chrono::duration<double>(Clock::now() - begin).count();
     const double others = (foreign_seconds() - foreign) / spent;
     const rusage after = usage();
@@ -79,7 +79,7 @@ class Windows {
   }
 
  private:
-  const std::function<float(std::int64_t)>& step_;
+  const Training& training_;
   std::int64_t done_;
   double seconds_per_step_ = 0.0;
 };
@@ -129,20 +129,25 @@ Data read_data(const std::filesystem::path& folder, const std::string& network) 
   return data;
 }
 
-void serve(const std::function<float(std::int64_t)>& step, const Json& facts,
-           const std::function<Json()>& memory) {
+void serve(const Training& training, const Json& facts, const std::function<Json()>& memory) {
   Json first = facts;
   for (int i = 1; i <= kLastLoss; ++i) {
-    const float loss = step(i - 1);
-    if (i <= 4 || i == kLastLoss) first["loss_at_step"][std::to_string(i)] = loss;
+    training.step(i - 1);
+    if (i <= 4 || i == kLastLoss) first["loss_at_step"][std::to_string(i)] = training.loss();
   }
-  Windows windows(step, kLastLoss);
+  Windows windows(training, kLastLoss);
   (void)windows.measure(0.0);
   (void)windows.measure(kWarmSeconds);
   std::cout << first.dump() << std::endl;
   for (std::string line; std::getline(std::cin, line);)
     std::cout << windows.measure(std::stod(line)).dump() << std::endl;
   std::cout << memory().dump() << std::endl;
+}
+
+void serve(const std::function<float(std::int64_t)>& step, const Json& facts,
+           const std::function<Json()>& memory) {
+  float loss = 0.0F;
+  serve({[&](std::int64_t i) { loss = step(i); }, [&] { return loss; }}, facts, memory);
 }
 
 int guarded(int argc, char** argv, void (*work)(const Arguments&)) {

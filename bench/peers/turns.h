@@ -40,8 +40,16 @@ struct Data {
   return i % (kImages / batch) * batch;
 }
 
-/// Takes part until standard input ends. step(i) does training step i and answers its loss; `facts`
-/// go into the first line, what memory() tells is the last one.
+/// How a peer trains.
+struct Training {
+  std::function<void(std::int64_t)> step;  // number i, from 0; may return before it is done
+  std::function<float()> loss;             // of the last one, once that is done
+};
+
+/// Takes part until standard input ends. `facts` go into the first line, what memory() tells is the
+/// last one.
+void serve(const Training& training, const Json& facts, const std::function<Json()>& memory);
+/// The same where step(i) is done when it returns, and answers its loss.
 void serve(const std::function<float(std::int64_t)>& step, const Json& facts,
            const std::function<Json()>& memory);
 

@@ -14,6 +14,9 @@ import sys
 import time
 
 LOSS_STEPS = (1, 2, 3, 4, 20)
+# Where all peers of a run compute, and in what: on GPU 0; with products that round to TF32; with
+# activations in two bytes.
+COMMON_FLAGS = ("cuda", "tf32", "bf16")
 WARM_SECONDS = 0.3
 
 
@@ -25,6 +28,7 @@ def arguments(flags):
     parser.add_argument("threads", type=int)
     parser.add_argument("flags", nargs="*", help="one of: " + " ".join(flags))
     given = parser.parse_args()
+    flags = (*COMMON_FLAGS, *flags)
     for flag in given.flags:
         if flag not in flags:
             parser.error(f"no flag '{flag}'; there are {' '.join(flags)}")
