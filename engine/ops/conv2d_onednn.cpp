@@ -47,10 +47,22 @@ struct Descs {
   [[nodiscard]] dnnl::convolution_forward::primitive_desc hint() const { return forward(false); }
 };
 
+/// Beside what onednn::refuse() does: kernels of 1 by 1 windows gather the pixels that a stride
+/// leaves in whole vectors of channels, and without AVX-512 write beyond their scratchpad where the
+/// last vector is not full (oneDNN 2.6).
+void refuse(const Problem& p, const dnnl::primitive_desc_base& made) {
+  onednn::refuse(made);
+  const std::string_view implementation = made.impl_info_str();
+  const bool strided = p.settings.stride[0] > 1 || p.settings.stride[1] > 1;
+  if (strided && p.x.shape[1] % 8 != 0 && implementation.starts_with("jit_1x1") &&
+      implementation.find("avx512") == std::string_view::npos)
+    throw dnnl::error(dnnl_unimplemented, "writes beyond its scratchpad");
+}
+
 Kernel forward(const Problem& p) {
   const Descs d(p);
   const auto made = d.forward(p.settings.relu);
-  onednn::refuse(made);
+  refuse(p, made);
   const auto order = made.weights_desc();
   const onednn::Primitive pack = onednn::reorder("conv2d", d.weight, order);
   std::vector<onednn::Primitive::Operand> operands{
@@ -75,7 +87,7 @@ Kernel data(const Problem& p) {
       {algorithm::convolution_direct, d.x, d.any_weight, d.y, d.strides, d.dilates, d.padding,
        d.padding},
       onednn::attributes(), onednn::cpu(), d.hint());
-  onednn::refuse(made);
+  refuse(p, made);
   const auto order = made.weights_desc();
   const onednn::Primitive pack = onednn::reorder("conv2d_data", d.weight, order);
   const onednn::Primitive conv(
@@ -98,7 +110,7 @@ Kernel weights(const Problem& p, bool add) {
       {algorithm::convolution_direct, d.x, d.any_weight, d.bias, d.y, d.strides, d.dilates,
        d.padding, d.padding},
       onednn::attributes(), onednn::cpu(), d.hint());
-  onednn::refuse(made);
+  refuse(p, made);
   const auto order = made.diff_weights_desc();
   const onednn::Primitive unpack = onednn::reorder("conv2d_weights", order, d.weight, add);
   std::vector<onednn::Primitive::Operand> operands{

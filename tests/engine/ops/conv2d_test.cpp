@@ -41,6 +41,8 @@ std::vector<Case> cases() {
     all.push_back({{2, channels, 6, 5}, {channels, channels, 3, 3}, {{1, 1}, {1, 1}}});
     all.push_back({{2, 1, 7, 7}, {channels, 1, 3, 3}, {{1, 1}, {1, 1}}});
     all.push_back({{3, channels, 5, 4}, {3, channels, 1, 1}, {}});
+    all.push_back({{2, channels, 8, 8}, {16, channels, 1, 1}, {{2, 2}}});
+    all.push_back({{2, 16, 8, 8}, {channels, 16, 1, 1}, {{2, 2}}});
     all.push_back({{2, channels, 5, 6},  // depthwise
                    {channels, 1, 3, 3},
                    {{2, 1}, {1, 1}, {1, 1}, static_cast<std::int32_t>(channels)}});

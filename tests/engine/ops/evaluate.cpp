@@ -11,8 +11,19 @@
 
 namespace poolgrad::testing {
 
-Buffer::Buffer(std::size_t bytes) : lines_(memory::aligned(bytes) / sizeof(Line)) {
+namespace {
+
+constexpr std::size_t kGuard = 256;
+
+}  // namespace
+
+Buffer::Buffer(std::size_t bytes) : lines_((memory::aligned(bytes) + kGuard) / sizeof(Line)) {
   std::memset(static_cast<void*>(lines_.data()), 0xff, lines_.size() * sizeof(Line));
+}
+
+bool Buffer::intact_behind(std::size_t bytes) const {
+  return std::all_of(data() + bytes, data() + lines_.size() * sizeof(Line),
+                     [](std::byte b) { return b == std::byte{0xff}; });
 }
 
 Value Value::rows(std::int64_t begin, std::int64_t end) const {
@@ -146,14 +157,18 @@ void copy_view(const OpDef& op, const Site& site, const std::vector<Value>& inpu
 }
 
 void launch(const Kernel& kernel, const std::vector<void*>& in, const std::vector<void*>& out) {
-  constexpr std::size_t kGuard = 256;
-  const std::size_t end = memory::aligned(kernel.workspace_bytes);
-  Buffer workspace(end + kGuard);
+  Buffer workspace(kernel.workspace_bytes);
   void* scratch = workspace.data();
   kernel.run({in.data(), out.data(), &scratch});
-  const std::byte* guard = workspace.data() + end;
-  if (std::any_of(guard, guard + kGuard, [](std::byte b) { return b != std::byte{0xff}; }))
+  if (!workspace.intact_behind(kernel.workspace_bytes))
     throw std::logic_error("a kernel has written beyond its workspace");
+}
+
+void check_guards(const std::vector<Value>& outputs) {
+  for (const Value& value : outputs) {
+    if (!value.bytes.intact_behind(value.spec.bytes()))
+      throw std::logic_error("a kernel has written beyond an output");
+  }
 }
 
 }  // namespace
@@ -166,6 +181,7 @@ std::vector<Value> run_kernel(const Kernel& kernel, const std::vector<Value>& in
   for (const Value& value : inputs) in.push_back(const_cast<std::byte*>(value.bytes.data()));
   for (Value& value : results) out.push_back(value.bytes.data());
   launch(kernel, in, out);
+  check_guards(results);
   for (Value& value : results) value = in_layout(value, Layout::row_major);
   return results;
 }
@@ -191,6 +207,7 @@ std::vector<Value> run_op(const OpDef& op, const Attributes& attributes,
     copy_view(op, site, inputs, results[0]);
   } else {
     launch(op.cpu(site), in, out);
+    check_guards(results);
   }
   for (Value& value : results) value = in_layout(value, Layout::row_major);
   return results;

@@ -11,7 +11,8 @@
 
 namespace poolgrad::testing {
 
-/// Bytes on 64 bytes, which a vector keeps when it is copied.
+/// Bytes on 64 bytes, which a vector keeps when it is copied, and some behind them that nobody may
+/// change.
 class Buffer {
  public:
   Buffer() = default;
@@ -21,6 +22,8 @@ class Buffer {
   [[nodiscard]] const std::byte* data() const {
     return reinterpret_cast<const std::byte*>(lines_.data());
   }
+  /// Whether all behind the first `bytes` are as they were.
+  [[nodiscard]] bool intact_behind(std::size_t bytes) const;
 
  private:
   struct alignas(64) Line {
@@ -73,7 +76,7 @@ struct Value {
 
 /// What one op answers. Inputs come in the layout that it wants. `alias`: output 0 takes the bytes
 /// of the input that it may overwrite. Throws std::logic_error when the kernel writes beyond its
-/// workspace.
+/// workspace or an output.
 [[nodiscard]] std::vector<Value> run_op(const OpDef& op, const Attributes& attributes,
                                         const std::vector<Value>& inputs, bool alias = false);
 /// The same with a kernel that is given.
