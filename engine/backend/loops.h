@@ -8,19 +8,30 @@
 
 #include <cstdint>
 
+#ifndef POOLGRAD_X86_LEVEL  // the widest that is used; CMake defines a smaller one
+#define POOLGRAD_X86_LEVEL 4
+#endif
+
 // Thread sanitizer's runtime dies where a copy is picked before it has started.
-#if !defined(__x86_64__) || !defined(__ELF__) || defined(__SANITIZE_THREAD__)
+#if !defined(__x86_64__) || !defined(__ELF__) || defined(__SANITIZE_THREAD__) || \
+    POOLGRAD_X86_LEVEL < 3
 #define POOLGRAD_CLONES
 #elif defined(__clang__)
 #if __has_feature(thread_sanitizer) || __clang_major__ < 14
 #define POOLGRAD_CLONES
+#elif POOLGRAD_X86_LEVEL < 4
+#define POOLGRAD_CLONES __attribute__((target_clones("default", "avx2")))
 #else
 #define POOLGRAD_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #endif
 #elif __GNUC__ >= 12
 // Levels, not names of processors: "arch=haswell" is picked on a Haswell alone.
+#if POOLGRAD_X86_LEVEL < 4
+#define POOLGRAD_CLONES __attribute__((target_clones("default", "arch=x86-64-v3")))
+#else
 #define POOLGRAD_CLONES \
   __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#endif
 #else
 #define POOLGRAD_CLONES
 #endif
