@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 namespace poolgrad {
@@ -69,7 +70,8 @@ DeviceRun::DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& bluepr
                      const std::vector<ArrayView>& views, const memory::Arena& arena)
     : launcher_(std::move(launcher)),
       rows_id_(blueprint.rows_id),
-      replays_(blueprint.options.memory == Memory::planned && blueprint.options.replay) {
+      replays_(blueprint.options.memory == Memory::planned && blueprint.options.replay),
+      arena_(arena.at(0), arena.bytes()) {
   std::size_t bytes = 0;  // two pieces per slot and per answer
   const TensorTable& tensors = blueprint.tensors;
   for (int id = 0; id < tensors.size(); ++id) {
@@ -187,6 +189,12 @@ void DeviceRun::fill_slot(const Feed& feed) {
   to.fresh = {side == 0, side == 1};
 }
 
+bool DeviceRun::in_arena(const Feed& feed) const {
+  const std::less<const void*> before;
+  return !before(feed.values.data, arena_.data()) &&
+         before(feed.values.data, arena_.data() + arena_.size());
+}
+
 void DeviceRun::wait_for_producers(std::span<const Feed> feeds) {
   const memory::Stream copies = launcher_->copies();
   for (const Feed& feed : feeds) {
@@ -208,10 +216,9 @@ void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
   for (const Feed& feed : feeds) stage(feed, side);
   side_ = 1 - side_;
   copies.wait(done_[side]);  // and the device's by the step
-  if (std::ranges::any_of(feeds, on_device)) {
-    copies.wait(done_[other]);  // a step may make them
-    wait_for_producers(feeds);
-  }
+  const auto ours = [this](const Feed& feed) { return on_device(feed) && in_arena(feed); };
+  if (std::ranges::any_of(feeds, ours)) copies.wait(done_[other]);  // a step may make them
+  wait_for_producers(feeds);
   for (const Feed& feed : feeds) fill_slot(feed);
   if (rows >= 0 && rows != rows_) {
     rows_ = static_cast<std::int32_t>(rows);

@@ -2,6 +2,7 @@
 // pinned slots, answers come back through pinned ones, and steps are recorded once and replayed.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "engine/launcher.h"
@@ -92,12 +93,14 @@ class DeviceRun {
   void cross(std::span<const Feed> feeds, std::int64_t rows);
   void stage(const Feed& feed, std::size_t side);
   void fill_slot(const Feed& feed);
+  [[nodiscard]] bool in_arena(const Feed& feed) const;
   void wait_for_producers(std::span<const Feed> feeds);
   void issue(Lanes& lanes, Runner& runner, const Observer* observer);
 
   std::shared_ptr<Launcher> launcher_;
   int rows_id_;
   bool replays_;
+  std::span<const std::byte> arena_;
   std::unique_ptr<memory::Arena> pinned_;
   std::size_t pinned_used_ = 0;
   std::vector<Slot> slots_;

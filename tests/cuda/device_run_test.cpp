@@ -259,6 +259,25 @@ TEST_CASE("device: values that a step has just made can be fed to the next one")
   CHECK(std::ranges::count(result.as<float>(), 2097152.0F) == 5000);
 }
 
+TEST_CASE("device: only a feed from the program's own bytes waits for the step before") {
+  Graph graph;
+  const Tensor x = graph.input({{1, 500}}, "x"), y = add(x, x);
+  Program program = compile(graph, {{"run", {y}}}, on(std::make_shared<FakeLauncher>()));
+  const std::vector<float> ones(500, 1.0F);
+  const ArrayView there = program.to_device(ArrayView::of(std::span(ones), {1, 500}, DType::f32));
+  ArrayView own = program.view(y);
+  own.stream = {};  // as who knows of no stream says it
+  const auto waits = [&](const ArrayView& values) {
+    (void)testing::what_streams_did();
+    const Feed feed{x, values};
+    program.run("run", {&feed, 1});
+    return std::ranges::count(testing::what_streams_did(), "copies waits");
+  };
+  for (int i = 0; i < 3; ++i) (void)waits(there);
+  CHECK(waits(there) == 1);  // until the slot has been read
+  CHECK(waits(own) == 2);
+}
+
 TEST_CASE("device: a program goes on after it was moved") {
   Network network;
   const std::vector<float> expected = losses(network, on_cpu(), 6);
