@@ -1,3 +1,4 @@
+// Sides as rows of a table, and windows of steps that are asked what they asked for.
 #include "bench/device_sides.h"
 
 #include <algorithm>
