@@ -15,8 +15,9 @@ const std::string kPrefix = "poolgrad.flag.";
 
 /// The first ones decide what is trained in which order; the others, how sums are rounded and how
 /// long it takes.
-constexpr std::array kDecisive{"model",     "hidden",   "blocks",   "width",        "batch",
-                               "optimizer", "momentum", "nesterov", "weight-decay", "seed"};
+constexpr std::array kDecisive{"model",        "hidden",    "blocks",         "width",
+                               "batch",        "optimizer", "momentum",       "nesterov",
+                               "weight-decay", "seed",      "clip-grad-norm", "loss-scale"};
 constexpr std::array kFree{"threads", "chunks", "no-winograd", "epochs", "precision"};
 
 template <typename T>
@@ -45,6 +46,8 @@ std::map<std::string, std::string> typed(const PlanFlags& flags) {
   optional("width", flags.width);
   optional("momentum", flags.momentum);
   optional("weight-decay", flags.weight_decay);
+  optional("clip-grad-norm", flags.clip_grad_norm);
+  optional("loss-scale", flags.loss_scale);
   optional("threads", flags.threads);
   if (flags.nesterov) result["nesterov"] = "true";
   if (flags.no_winograd) result["no-winograd"] = "true";

@@ -108,7 +108,8 @@ int chunks_of(const PlanFlags& flags) {
 DType precision_of(const PlanFlags& flags) {
   if (flags.precision == "f32") return DType::f32;
   if (flags.precision == "bf16") return DType::bf16;
-  refuse("--precision", flags.precision, "f32 or bf16");
+  if (flags.precision == "f16") return DType::f16;
+  refuse("--precision", flags.precision, "f32, bf16 or f16");
 }
 
 Memory memory_of(const PlanFlags& flags) {
@@ -133,6 +134,20 @@ std::string seed_error(const std::string& typed) {
   if (error == std::errc() && read == end) return "";
   return text("'", typed, "' is no whole number from 0 to ",
               std::numeric_limits<std::uint64_t>::max());
+}
+
+train::MinimizeOptions minimize_of(const PlanFlags& flags) {
+  train::MinimizeOptions options;
+  if (device_of(flags).kind == Device::Kind::cuda)
+    options.updates = train::Updates::whole_column;  // one launch for all parameters
+  if (flags.clip_grad_norm) options.clip_grad_norm = static_cast<float>(*flags.clip_grad_norm);
+  if (precision_of(flags) == DType::f16) options.grad_scaler = train::GradScaler{};
+  if (!flags.loss_scale) return options;
+  if (!options.grad_scaler)
+    throw ArgumentError(text("--loss-scale: ", flags.precision,
+                             " needs none; leave it out or take --precision f16"));
+  options.grad_scaler = train::GradScaler::fixed(static_cast<float>(*flags.loss_scale));
+  return options;
 }
 
 }  // namespace
@@ -163,6 +178,9 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
   add(command.add_option("--weight-decay", flags.weight_decay,
                          "pull of the weights to zero [0; adamw: 0.01]"),
       "X");
+  add(command.add_option("--clip-grad-norm", flags.clip_grad_norm,
+                         "shorten all gradients together to this norm [none]"),
+      "X");
   add(command.add_option("--seed", flags.seed, "of first weights and order of samples")
           ->capture_default_str()
           ->check(seed_error),
@@ -182,10 +200,13 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
       "NAME");
   add(command
           .add_option("--precision", flags.precision,
-                      "f32, or bf16: activations in half the bytes, which a deep network gains "
-                      "from; weights and moments stay f32. Slower on a CPU")
+                      "f32, or bf16 or f16: activations in half the bytes, which a deep network "
+                      "gains from; weights and moments stay f32. Slower on a CPU")
           ->capture_default_str(),
       "NAME");
+  add(command.add_option("--loss-scale", flags.loss_scale,
+                         "of f16: stays at this [begins at 65536 and adapts]"),
+      "X");
   all.push_back(command.add_flag("--allow-tf32", flags.allow_tf32,
                                  "on CUDA: products may round their operands to TF32"));
   all.push_back(command.add_flag("--no-winograd", flags.no_winograd,
@@ -209,14 +230,13 @@ std::vector<CLI::Option*> add_plan_flags(CLI::App& command, PlanFlags& flags) {
 train::TaskSpec task_spec(const PlanFlags& flags, const Shape& sample, std::int64_t classes) {
   const train::Optimizer optimizer = optimizer_of(flags);
   train::check(optimizer);
+  const train::MinimizeOptions minimize = minimize_of(flags);
+  train::check(minimize);
   return {.model = model_of(flags, sample, classes),
           .sample = sample,
           .batch = flags.batch,
           .optimizer = optimizer,
-          // One launch for all parameters.
-          .minimize = {.updates = device_of(flags).kind == Device::Kind::cuda
-                                      ? train::Updates::whole_column
-                                      : train::Updates::at_gradient},
+          .minimize = minimize,
           .read_ahead = flags.read_ahead};
 }
 

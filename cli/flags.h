@@ -19,7 +19,7 @@ struct PlanFlags {
   std::int64_t batch = 64;
   std::string optimizer = "adam";
   double rate = 1e-3;
-  std::optional<double> momentum, weight_decay;
+  std::optional<double> momentum, weight_decay, clip_grad_norm, loss_scale;
   bool nesterov = false, no_winograd = false, read_ahead = false, allow_tf32 = false;
   std::uint64_t seed = 0;
   std::optional<int> threads;

@@ -91,13 +91,22 @@ class Saver {
   std::optional<train::Position> saved_;
 };
 
+/// Only where there is a loss scale.
+void add_scaling(Json& event, const std::optional<train::Scaling>& scaling) {
+  if (!scaling) return;
+  event["loss_scale"] = scaling->scale;
+  event["skipped_steps"] = scaling->skipped;
+}
+
 void print_epoch(const TrainFlags& flags, const train::EpochReport& epoch) {
   if (flags.json) {
-    print_line(std::cout, {{"event", "epoch"},
-                           {"epoch", epoch.epoch},
-                           {"train_loss", epoch.train_loss},
-                           {"test_accuracy", epoch.test_accuracy},
-                           {"seconds", epoch.seconds}});
+    Json event{{"event", "epoch"},
+               {"epoch", epoch.epoch},
+               {"train_loss", epoch.train_loss},
+               {"test_accuracy", epoch.test_accuracy},
+               {"seconds", epoch.seconds}};
+    add_scaling(event, epoch.scaling);
+    print_line(std::cout, event);
     return;
   }
   std::cout << std::fixed << std::setprecision(4) << "epoch " << epoch.epoch << "/" << flags.epochs
@@ -108,7 +117,9 @@ void print_epoch(const TrainFlags& flags, const train::EpochReport& epoch) {
     std::cout << "loss " << epoch.train_loss << "  accuracy " << epoch.train_accuracy;
   }
   std::cout << "  test accuracy " << epoch.test_accuracy << "  " << std::setprecision(1)
-            << epoch.seconds << " s" << std::endl;
+            << epoch.seconds << " s";
+  if (epoch.scaling) std::cout << "  skipped " << epoch.scaling->skipped << " steps";
+  std::cout << std::endl;
 }
 
 double per_step(std::size_t count, const train::FitResult& result) {
@@ -120,14 +131,16 @@ Json counted(double count) { return memory::counting() ? Json(count) : Json(); }
 
 Json done_event(const train::FitResult& result) {
   const memory::AllocationCounts& counts = result.allocations;
-  return {{"event", "done"},
-          {"test_accuracy", result.epochs.back().test_accuracy},
-          {"images_per_s", result.images_per_second},
-          {"allocations_in_loop", memory::counting() ? Json(counts.ours) : Json()},
-          {"library_allocations_per_step", counted(per_step(counts.library, result))},
-          {"library_bytes_per_step", counted(per_step(counts.library_bytes, result))},
-          {"predicted_peak_bytes", result.predicted_peak_bytes},
-          {"measured_peak_bytes", result.measured_peak_bytes}};
+  Json event{{"event", "done"},
+             {"test_accuracy", result.epochs.back().test_accuracy},
+             {"images_per_s", result.images_per_second},
+             {"allocations_in_loop", memory::counting() ? Json(counts.ours) : Json()},
+             {"library_allocations_per_step", counted(per_step(counts.library, result))},
+             {"library_bytes_per_step", counted(per_step(counts.library_bytes, result))},
+             {"predicted_peak_bytes", result.predicted_peak_bytes},
+             {"measured_peak_bytes", result.measured_peak_bytes}};
+  add_scaling(event, result.scaling);
+  return event;
 }
 
 void print_done(const train::FitResult& result) {
@@ -135,6 +148,12 @@ void print_done(const train::FitResult& result) {
   std::cout << std::fixed << std::setprecision(4) << "test accuracy "
             << result.epochs.back().test_accuracy << ", " << std::setprecision(0)
             << result.images_per_second << " images/s in " << result.steps << " steps\n";
+  if (result.scaling) {
+    std::cout << std::defaultfloat << std::setprecision(9) << "loss scale " << result.scaling->scale
+              << " at the end; " << result.scaling->skipped
+              << " steps were skipped on the way there\n"
+              << std::fixed;
+  }
   if (memory::counting()) {
     std::cout << "allocations in the loop: " << counts.ours << " by poolgrad; by libraries "
               << std::setprecision(1) << per_step(counts.library, result) << " per step, "
@@ -330,6 +349,9 @@ void add_train(CLI::App& app, int& exit_code) {
       "leaves that of the last epoch. Ctrl-C finishes the step, writes it and exits with 130.\n"
       "--resume takes model, optimizer, batch, seed, threads and epochs from the file; --epochs,\n"
       "--lr, --threads and --chunks may be said anew, and --tune and --device must be said again.\n"
+      "--precision f16 scales the loss, so that small gradients do not vanish: a step with one "
+      "that\n"
+      "is not finite changes nothing and halves the scale, 2000 good ones double it.\n"
       "--weights begins anew with moments of 0; with --epochs 0 it only measures.\n"
       "\n"
       "Examples:\n"

@@ -46,8 +46,8 @@ struct Options {
 
   /// bf16 or f16: what activations and their gradients are kept as, and what products read.
   /// Weights, their gradients and moments stay f32, as do losses and statistics
-  /// (passes::precision). f32: all is. Small gradients vanish in f16, whose loss nothing scales
-  /// yet.
+  /// (passes::precision). f32: all is. In f16 small gradients vanish, unless the loss is scaled
+  /// (train/grad_scaler.h).
   DType precision = DType::f32;
 
   // Passes that can be switched off. fuse_updates and features (cuts along rows of weights instead

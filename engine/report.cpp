@@ -15,7 +15,8 @@ Role role_of_column(const std::string& column) {
   if (column == "parameters") return Role::parameter;
   if (column == "gradients") return Role::gradient;
   if (column == "inputs") return Role::input;
-  if (column == "kept" || column == "settings" || column == "counters" || column == "statistics")
+  if (column == "kept" || column == "settings" || column == "counters" || column == "statistics" ||
+      column == "scaler")
     return Role::other;
   return Role::moment;
 }

@@ -125,11 +125,20 @@ std::string dropout_of(const Task& task) {
   return result.empty() ? "none" : result;
 }
 
-/// `what` names it in the text; `here` is the task's.
+std::string scaler_of(const Task& task) {
+  const auto& scaler = task.training.options.grad_scaler;
+  return scaler ? to_string(*scaler) : "none";
+}
+std::string clip_of(const Task& task) {
+  const auto& norm = task.training.options.clip_grad_norm;
+  return norm ? digits(*norm) : "none";
+}
+
+/// `what` names it in the text; `here` is the task's. A text that does not say it means `silent`.
 void check_same(const Checkpoint& from, const std::string& what, const std::string& here,
-                const char* with, std::string_view name) {
+                const char* with, std::string_view name, const char* silent = "nothing") {
   const auto at = from.about.find("poolgrad." + what);
-  const std::string saved = at == from.about.end() ? "nothing" : at->second;
+  const std::string saved = at == from.about.end() ? silent : at->second;
   if (saved != here)
     throw ArgumentError(text(name, ": it was saved with ", with, saved, " but here is ", here,
                              "; make them equal"));
@@ -179,7 +188,9 @@ Checkpoint checkpoint(const Task& task, const Program& program, const Position* 
   result.about = {{"format", "pt"},
                   {"poolgrad.checkpoint", kFormat},
                   {"poolgrad.optimizer", to_string(task.training.optimizer)},
-                  {"poolgrad.dropout", dropout_of(task)}};
+                  {"poolgrad.dropout", dropout_of(task)},
+                  {"poolgrad.grad_scaler", scaler_of(task)},
+                  {"poolgrad.clip_grad_norm", clip_of(task)}};
   result.about.merge(rounding(program.blueprint().options));
   if (at == nullptr) return result;
   result.about.insert({{"poolgrad.epochs", digits(at->epochs)},
@@ -210,6 +221,8 @@ void check(const Task& task, const Checkpoint& from, std::string_view name) {
   if (!from.about.empty()) {
     check_format(from, name);
     check_same(from, "optimizer", to_string(task.training.optimizer), "", name);
+    check_same(from, "grad_scaler", scaler_of(task), "loss scale ", name, "none");
+    check_same(from, "clip_grad_norm", clip_of(task), "clip_grad_norm ", name, "none");
   }
   (void)matched(kept(task), from.arrays, name, /*weights_only=*/false);
   if (!from.about.empty()) check_same(from, "dropout", dropout_of(task), "dropout ", name);

@@ -18,8 +18,9 @@ namespace poolgrad::train {
 struct Position {
   std::int64_t epochs = 0;  // whole ones
   std::int64_t steps = 0;   // done in the one after them
-  /// Over so many samples of those steps, for the epoch's report: all of them after fit(), none
-  /// after a loop of one's own, which keeps no such sums.
+  /// Over so many samples of those steps, for the epoch's report: all of them after fit(), but
+  /// those of skipped steps whose loss was not finite; none after a loop of one's own, which keeps
+  /// no such sums.
   std::int64_t measured = 0;
   double loss_sum = 0.0;
   std::int64_t correct = 0;
@@ -34,8 +35,9 @@ struct Position {
 void check(const Position& at, const Position& order, std::string_view name);
 
 /// Parameters and running statistics under their own names, as a state_dict has them; the rest,
-/// moments, step counter, learning rate and whatever else the task keeps, behind "optimizer.". Text
-/// says the format's version, the optimizer's settings, the position and what rounded the sums.
+/// moments, step counter, learning rate, loss scale and whatever else the task keeps, behind
+/// "optimizer.". Text says the format's version, the settings of optimizer, loss scale and
+/// clipping, the position and what rounded the sums.
 struct Checkpoint {
   std::vector<NamedArray> arrays;
   std::map<std::string, std::string> about;
@@ -55,8 +57,9 @@ struct Checkpoint {
 [[nodiscard]] std::optional<Position> position_in(const Checkpoint& from, std::string_view name);
 
 /// Throws unless `task` can go on from it: FileError for what is no checkpoint, ArgumentError for
-/// another optimizer, other names, shapes or dtypes. Looks at no values: arrays need no data.
-/// Without any text, as a dict of arrays has none, only arrays count. `name` begins the message.
+/// another optimizer, loss scale or clipping, other names, shapes or dtypes. Looks at no values:
+/// arrays need no data. Without any text, as a dict of arrays has none, only arrays count. `name`
+/// begins the message.
 void check(const Task& task, const Checkpoint& from, std::string_view name);
 /// The same for parameters and statistics alone; what else is behind "optimizer." does not matter.
 void check_weights(const Task& task, std::span<const NamedArray> arrays, std::string_view name);

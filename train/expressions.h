@@ -3,9 +3,11 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "engine/ops/expressions.h"
+#include "train/grad_scaler.h"
 #include "train/optimizer.h"
 
 namespace poolgrad::train::expressions {
@@ -64,6 +66,37 @@ POOLGRAD_EXPRESSION void adam(float& w, float& m, float& v, float g, const AdamC
   m += c.new1 * (slope - m);
   v = c.keep2 * v + c.new2 * slope * slope;
   w = weight - c.size * m / (std::sqrt(v) * c.root + c.epsilon);
+}
+
+/// What the updates of a step multiply their gradients by, and whether none of them may happen.
+struct GradScale {
+  float factor;
+  bool found_inf;
+};
+
+/// Of the sum of squares of all gradients, which are `scale` times what they should be: by
+/// torch.nn.utils.clip_grad_norm_ they are shortened to `max_norm`, which may be infinite. In f64
+/// no square of an f32 overflows.
+POOLGRAD_EXPRESSION GradScale grad_scale(double sum_of_squares, float scale, float max_norm) {
+  const auto norm = static_cast<float>(std::sqrt(sum_of_squares) / scale);
+  const float clip = max_norm / (norm + 1e-6F);
+  const bool finite = sum_of_squares <= std::numeric_limits<double>::max();
+  return {static_cast<float>((clip > 1.0F ? 1.0 : static_cast<double>(clip)) / scale), !finite};
+}
+
+/// What a loss scale becomes after a step; what it would be as f32's infinity it does not become.
+POOLGRAD_EXPRESSION void update_scale(float& scale, std::int64_t& growth_tracker,
+                                      std::int64_t& skipped, bool found_inf, const GradScaler& s) {
+  if (found_inf) {
+    scale *= s.backoff_factor;
+    growth_tracker = 0;
+    ++skipped;
+    return;
+  }
+  if (++growth_tracker < s.growth_interval) return;
+  const float grown = scale * s.growth_factor;
+  if (grown <= std::numeric_limits<float>::max()) scale = grown;
+  growth_tracker = 0;
 }
 
 }  // namespace poolgrad::train::expressions

@@ -144,7 +144,9 @@ class Loop {
         test_batches_(data.test.count(), std::min(task.indices.shape()[0], data.test.count()), 0),
         train_(program, task, "train", task.training.loss, task.correct,
                task.next_samples ? &data.train : nullptr),
-        test_(program, task, "evaluate", task.test_loss, task.test_correct) {
+        test_(program, task, "evaluate", task.test_loss, task.test_correct),
+        scale_(task.training.scale),
+        skipped_(task.training.skipped) {
     result_.at = options.from;
     result_.at.seed = options.seed;
     result_.at.samples = train_batches_.samples();
@@ -167,9 +169,11 @@ class Loop {
       report.seconds = seconds_since(begin);
       at_end_of_epoch();
       report.at = result_.at;
+      report.scaling = scaling();
       result_.epochs.push_back(report);
       if (callbacks_.on_epoch) callbacks_.on_epoch(report);
     }
+    result_.scaling = scaling();
     result_.images_per_second = images_per_second();
     result_.predicted_peak_bytes = program_.blueprint().predicted_peak_bytes();
     result_.measured_peak_bytes = program_.measured_peak_bytes();
@@ -188,15 +192,17 @@ class Loop {
     StepReport progress{.epoch = report.epoch, .step = at.steps, .of = train_batches_.per_epoch()};
     train_batches_.shuffle(report.epoch);
     train_batches_.skip(at.steps);
-    while (step(tally)) {
+    for (Tally before = tally; step(tally); before = tally) {
       at.steps = ++progress.step;
+      if (std::isfinite(train_.loss())) {
+        not_finite_ = 0;
+      } else {
+        check_diverged(progress);
+        tally = before;  // it is not counted
+      }
       at.measured = tally.samples;
       at.loss_sum = tally.loss;
       at.correct = tally.correct;
-      if (!std::isfinite(train_.loss())) {
-        throw DivergedError(text("fit: the loss became ", train_.loss(), " at step ", progress.step,
-                                 " of epoch ", report.epoch, "; lower the learning rate"));
-      }
       if (callbacks_.on_step) {
         progress.loss = tally.mean_loss();
         progress.accuracy = tally.accuracy();
@@ -208,6 +214,23 @@ class Loop {
     report.train_loss = tally.mean_loss();
     report.train_accuracy = tally.accuracy();
     return true;
+  }
+
+  /// The loss of the last step is not finite: a grad scaler has skipped that one, and may find a
+  /// scale with which the next are.
+  void check_diverged(const StepReport& at) {
+    constexpr int kMostOnEnd = 20;
+    if (skipped_ && ++not_finite_ < kMostOnEnd) return;
+    const std::string often =
+        skipped_ ? text(", and in the ", kMostOnEnd - 1, " before it, which were skipped") : "";
+    throw DivergedError(text("fit: the loss became ", train_.loss(), " at step ", at.step,
+                             " of epoch ", at.epoch, often, "; lower the learning rate"));
+  }
+
+  [[nodiscard]] std::optional<Scaling> scaling() const {
+    if (!skipped_) return {};
+    return Scaling{program_.read(scale_).as<float>()[0],
+                   program_.read(skipped_).as<std::int64_t>()[0]};
   }
 
   /// A step of the loop in the words of FitResult: what it allocates and how long it takes counts.
@@ -258,6 +281,8 @@ class Loop {
   Loan train_data_, test_data_;
   Batches train_batches_, test_batches_;
   Runner train_, test_;
+  Tensor scale_, skipped_;  // the latter empty without a grad scaler
+  int not_finite_ = 0;      // losses on end
   FitResult result_;
   std::int64_t images_ = 0;
 };

@@ -28,6 +28,12 @@ struct StepReport {
   double images_per_second = 0.0;  // of all steps so far, reports not counted
 };
 
+/// Where a loss scale has come to.
+struct Scaling {
+  float scale = 1.0F;        // after the last step
+  std::int64_t skipped = 0;  // steps that changed nothing, in the whole training so far
+};
+
 struct EpochReport {
   int epoch = 1;
   /// Means over the epoch, before each update; of one that began elsewhere over what fit() saw of
@@ -36,6 +42,7 @@ struct EpochReport {
   double test_loss = 0.0, test_accuracy = 0.0;  // after it
   double seconds = 0.0;                         // training and test, of this fit()
   Position at{};                                // to go on from here
+  std::optional<Scaling> scaling{};             // with a grad scaler
 };
 
 /// All may be empty. They are called between steps and may take their time: neither their
@@ -49,9 +56,10 @@ struct FitCallbacks {
 struct FitResult {
   bool interrupted = false;  // should_stop() said so; weights are those of the last whole step
   std::int64_t steps = 0;
-  Position at{};                    // to go on from here
-  std::vector<EpochReport> epochs;  // the finished ones
-  double seconds = 0.0;             // spent in training steps, gathering included
+  Position at{};                     // to go on from here
+  std::vector<EpochReport> epochs;   // the finished ones
+  std::optional<Scaling> scaling{};  // with a grad scaler
+  double seconds = 0.0;              // spent in training steps, gathering included
   double images_per_second = 0.0;
   /// Ours: in all steps, those on test data too. Library: in training steps. 0 where nobody counts.
   memory::AllocationCounts allocations{};
@@ -61,7 +69,8 @@ struct FitResult {
   std::optional<Profile> profile;  // of a training step, where asked for and not interrupted
 };
 
-/// The loss became NaN or infinite. what() names the epoch and the step.
+/// The loss became NaN or infinite; with a grad scaler, which skips such steps, in 20 on end.
+/// what() names the epoch and the step.
 struct DivergedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -2,6 +2,7 @@
 #include "train/minimize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "engine/autograd.h"
@@ -19,6 +20,7 @@ struct Reserved {
   std::vector<std::vector<int>> moments;  // one column each, in the order of the parameters
   std::vector<int> gradients;             // empty: planned tensors, each dead after its update
   int loss = -1, rate = -1, scale = -1, step = -1;
+  int growth_tracker = -1, skipped = -1;  // of a grad scaler
 };
 
 std::vector<int> ids(const std::vector<Tensor>& tensors) {
@@ -93,14 +95,15 @@ struct Update {
   std::vector<Tensor> moments{};
 };
 
-Tensor append_update(const Optimizer& optimizer, const Update& u, Tensor rate, Tensor step) {
+Tensor append_update(const Optimizer& optimizer, const Update& u, Tensor rate, Tensor step,
+                     const GradScale& scale) {
   if (const Sgd* s = std::get_if<Sgd>(&optimizer)) {
-    return sgd(u.weight, u.moments.empty() ? Tensor{} : u.moments[0], u.gradient, rate, *s);
+    return sgd(u.weight, u.moments.empty() ? Tensor{} : u.moments[0], u.gradient, rate, *s, scale);
   }
   if (const Adam* s = std::get_if<Adam>(&optimizer))
-    return adam(u.weight, u.moments[0], u.moments[1], u.gradient, rate, step, *s);
+    return adam(u.weight, u.moments[0], u.moments[1], u.gradient, rate, step, *s, scale);
   return adamw(u.weight, u.moments[0], u.moments[1], u.gradient, rate, step,
-               std::get<AdamW>(optimizer));
+               std::get<AdamW>(optimizer), scale);
 }
 
 /// Neighbours in the columns as one update: all parameters, unless the loss leaves some out, whose
@@ -132,9 +135,28 @@ std::vector<Update> by_runs(const std::vector<Update>& updates) {
   return result;
 }
 
+/// What all updates read, where it takes all gradients to know it. To the passes its nodes belong
+/// to the backward pass: nothing of it is made again.
+GradScale append_grad_scale(Graph& graph, const std::vector<Update>& updates, Tensor scale,
+                            const MinimizeOptions& options) {
+  std::vector<Tensor> sums;
+  graph.in_backward = true;
+  for (const Update& update : updates) {
+    if (update.gradient) sums.push_back(sum_squares(update.gradient));
+  }
+  GradScale result;
+  if (!sums.empty()) {
+    Unscale settings{.skips = options.grad_scaler.has_value()};
+    settings.max_norm = options.clip_grad_norm.value_or(settings.max_norm);
+    result = grad_scale(sums, scale, settings);
+  }
+  graph.in_backward = false;
+  return result;
+}
+
 /// Backward and update nodes; answers the updates.
 std::vector<int> append_training(Graph& graph, const Reserved& reserved, const Optimizer& optimizer,
-                                 Updates when) {
+                                 const MinimizeOptions& options) {
   const int first_new = graph.tensors.size();
   const std::vector<Tensor> parameters = graph.handles(reserved.parameters);
   const std::vector<Tensor> gradients =
@@ -154,21 +176,40 @@ std::vector<int> append_training(Graph& graph, const Reserved& reserved, const O
     for (const auto& moment : reserved.moments) update.moments.push_back(graph.handle(moment[i]));
     updates.push_back(update);
   }
-  if (when == Updates::whole_column) updates = by_runs(updates);
+  if (options.updates == Updates::whole_column) updates = by_runs(updates);
 
   const Tensor rate = graph.handle(reserved.rate), step = graph.handle(reserved.step);
+  const Tensor scale = graph.handle(reserved.scale);
+  GradScale scaled;
+  if (options.grad_scaler || options.clip_grad_norm)
+    scaled = append_grad_scale(graph, updates, scale, options);
   std::vector<int> done;
   for (const Update& update : updates) {
-    if (update.gradient) done.push_back(append_update(optimizer, update, rate, step).id);
+    if (update.gradient) done.push_back(append_update(optimizer, update, rate, step, scaled).id);
   }
-  done.push_back(tick(step).id);
+  done.push_back(tick(step, scaled.found_inf).id);
+  if (options.grad_scaler && scaled.found_inf) {
+    done.push_back(update_scale(scale, graph.handle(reserved.growth_tracker),
+                                graph.handle(reserved.skipped), scaled.found_inf,
+                                *options.grad_scaler)
+                       .id);
+  }
   return done;
 }
 
 }  // namespace
 
+void check(const MinimizeOptions& options) {
+  if (options.grad_scaler) check(*options.grad_scaler);
+  const float norm = options.clip_grad_norm.value_or(1.0F);
+  if (!std::isfinite(norm) || norm <= 0.0F)
+    throw ArgumentError(
+        text("minimize: gradients clipped to a norm of ", norm, "; it must be above 0"));
+}
+
 Training minimize(Tensor loss, const Optimizer& optimizer, const MinimizeOptions& options) {
   check(optimizer);
+  check(options);
   if (!loss)
     throw ShapeError("minimize: the loss is an empty tensor; pass what a loss op returned");
   Graph& graph = *loss.graph;
@@ -182,9 +223,12 @@ Training minimize(Tensor loss, const Optimizer& optimizer, const MinimizeOptions
 
   Training training;
   training.optimizer = optimizer;
+  training.options = options;
   training.loss = loss;
   training.rate = graph.state({}, Init::constant(rate_of(optimizer)), "rate", "settings");
-  training.scale = graph.state({}, Init::constant(1.0F), "scale", "settings");
+  const auto& scaler = options.grad_scaler;
+  training.scale = graph.state({}, Init::constant(scaler ? scaler->init_scale : 1.0F), "scale",
+                               scaler ? "scaler" : "settings");
 
   Reserved reserved{.parameters = ids(parameters),
                     .moments = {},
@@ -193,6 +237,14 @@ Training minimize(Tensor loss, const Optimizer& optimizer, const MinimizeOptions
                     .rate = training.rate.id,
                     .scale = training.scale.id,
                     .step = graph.step().id};
+  if (scaler) {
+    const auto counter = [&](const char* name) {
+      return graph.state({{}, DType::i64}, Init::constant(0.0F), name, "scaler");
+    };
+    reserved.growth_tracker = counter("growth_tracker").id;
+    training.skipped = counter("skipped");
+    reserved.skipped = training.skipped.id;
+  }
   for (const std::string& column : moment_columns(optimizer))
     reserved.moments.push_back(reserve_column(graph, parameters, column));
   // A whole column is one flat tensor with gaps between its parts. Only in a persistent column are
@@ -201,8 +253,8 @@ Training minimize(Tensor loss, const Optimizer& optimizer, const MinimizeOptions
     reserved.gradients = reserve_column(graph, parameters, "gradients");
     training.gradients = graph.handles(reserved.gradients);
   }
-  training.append = [reserved, optimizer, when = options.updates](Graph& entry) {
-    return append_training(entry, reserved, optimizer, when);
+  training.append = [reserved, optimizer, options](Graph& entry) {
+    return append_training(entry, reserved, optimizer, options);
   };
   return training;
 }

@@ -28,9 +28,15 @@ void descend_with_nesterov(float* __restrict w, float* __restrict m, const float
 
 Kernel sgd_cpu(const Site& site) {
   const Stretches stretches{&site.inputs[0], &site.inputs[1]};
-  return {[stretches, s = site.attributes.as<Sgd>()](const Args& a) {
+  const ScaledGradient scaled(site, 3);
+  return {[stretches, scaled, s = site.attributes.as<Sgd>()](const Args& a) {
+    if (scaled.skips(a)) return;
     stretches.each([&](std::int64_t n, const auto& at) {
-      descend(a.out<float>() + at[0], a.in<float>(1) + at[1], n, *a.in<float>(2), s.weight_decay);
+      float* const w = a.out<float>() + at[0];
+      const auto some = [&](std::int64_t begin, std::int64_t count, const float* g) {
+        descend(w + begin, g, count, *a.in<float>(2), s.weight_decay);
+      };
+      scaled.each(a, a.in<float>(1) + at[1], n, some);
     });
   }};
 }
@@ -39,22 +45,28 @@ Kernel momentum_cpu(const Site& site) {
   const Sgd settings = site.attributes.as<Sgd>();
   const auto loop = settings.nesterov ? descend_with_nesterov : descend_with_momentum;
   const Stretches stretches{&site.inputs[0], &site.inputs[1], &site.inputs[2]};
-  return {[stretches, settings, loop](const Args& a) {
+  const ScaledGradient scaled(site, 4);
+  return {[stretches, scaled, settings, loop](const Args& a) {
+    if (scaled.skips(a)) return;
     stretches.each([&](std::int64_t n, const auto& at) {
-      loop(a.out<float>(0) + at[0], a.out<float>(1) + at[1], a.in<float>(2) + at[2], n,
-           *a.in<float>(3), settings.weight_decay, settings.momentum);
+      float *const w = a.out<float>(0) + at[0], *const m = a.out<float>(1) + at[1];
+      const auto some = [&](std::int64_t begin, std::int64_t count, const float* g) {
+        loop(w + begin, m + begin, g, count, *a.in<float>(3), settings.weight_decay,
+             settings.momentum);
+      };
+      scaled.each(a, a.in<float>(2) + at[2], n, some);
     });
   }};
 }
 
 /// w −= rate · gradient, on the weight itself.
 std::vector<Node> sgd_with_maker(const Node& self, const Node& maker) {
-  if (self.attributes.as<Sgd>().weight_decay != 0.0F) return {};
+  if (self.attributes.as<Sgd>().weight_decay != 0.0F || self.inputs.size() > 3) return {};
   return {on_top(maker, self.inputs[0], 1.0F, self.inputs[2], self.outputs[0])};
 }
 
 constexpr OpDef kSgd{
-    .name = "sgd",  // weight, gradient, rate -> weight
+    .name = "sgd",  // weight, gradient, rate, perhaps a GradScale -> weight
     .infer = [](const Site& site) -> std::vector<Spec> {
       check_same_shapes("sgd", site, 2);
       return {site.inputs[0]};
@@ -70,14 +82,14 @@ constexpr OpDef kSgd{
 /// m = momentum · m + gradient on the momentum itself, then w −= rate · m.
 std::vector<Node> momentum_with_maker(const Node& self, const Node& maker) {
   const auto s = self.attributes.as<Sgd>();
-  if (s.weight_decay != 0.0F || s.nesterov) return {};
+  if (s.weight_decay != 0.0F || s.nesterov || self.inputs.size() > 4) return {};
   const int weight = self.inputs[0], rate = self.inputs[3], momentum = self.outputs[1];
   return {on_top(maker, self.inputs[1], s.momentum, {}, momentum),
           {&kSgd, Sgd{.rate = 0.0F}, {weight, momentum, rate}, {self.outputs[0]}}};
 }
 
 constexpr OpDef kSgdMomentum{
-    .name = "sgd_momentum",  // weight, momentum, gradient, rate -> weight, momentum
+    .name = "sgd_momentum",  // weight, momentum, gradient, rate, perhaps a GradScale -> the first 2
     .infer = [](const Site& site) -> std::vector<Spec> {
       check_same_shapes("sgd", site, 3);
       return {site.inputs[0], site.inputs[1]};
@@ -102,11 +114,19 @@ void check_same_shapes(std::string_view op, const Site& site, std::size_t count)
   }
 }
 
-Tensor sgd(Tensor weight, Tensor momentum, Tensor gradient, Tensor rate, const Sgd& settings) {
+std::vector<Tensor> with_scale(std::vector<Tensor> inputs, const GradScale& scale) {
+  if (scale.factor) inputs.insert(inputs.end(), {scale.factor, scale.found_inf});
+  return inputs;
+}
+
+Tensor sgd(Tensor weight, Tensor momentum, Tensor gradient, Tensor rate, const Sgd& settings,
+           const GradScale& scale) {
   Sgd attributes = settings;
   attributes.rate = 0.0F;  // is a tensor, so that equal shapes share a kernel whatever the rate
-  if (!momentum) return weight.graph->add(kSgd, {weight, gradient, rate}, attributes)[0];
-  return weight.graph->add(kSgdMomentum, {weight, momentum, gradient, rate}, attributes)[0];
+  Graph& graph = *weight.graph;
+  if (!momentum) return graph.add(kSgd, with_scale({weight, gradient, rate}, scale), attributes)[0];
+  return graph.add(kSgdMomentum, with_scale({weight, momentum, gradient, rate}, scale),
+                   attributes)[0];
 }
 
 }  // namespace poolgrad::train

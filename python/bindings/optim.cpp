@@ -1,9 +1,10 @@
-// poolgrad.optim: the optimizers as settings, under torch's names.
+// poolgrad.optim and poolgrad.amp: optimizers and loss scales as settings, under torch's names.
 #include <charconv>
 #include <cstdlib>
 
 #include "engine/error.h"
 #include "python/bindings/bindings.h"
+#include "train/grad_scaler.h"
 #include "train/optimizer.h"
 
 namespace poolgrad::python {
@@ -67,6 +68,31 @@ void bind_optimizers(nb::module_& module) {
       .def("__repr__", [](const Sgd& s) {
         return text("SGD(lr=", s.rate, ", momentum=", s.momentum, ", weight_decay=", s.weight_decay,
                     ", nesterov=", s.nesterov ? "True" : "False", ")");
+      });
+  using train::GradScaler;
+  nb::class_<GradScaler>(
+      module, "GradScaler",
+      "The settings of a loss scale, as torch.amp.GradScaler has them: for "
+      "compile(grad_scaler=...).\n\n"
+      "A step with a gradient that is not finite changes nothing and multiplies the scale by "
+      "backoff_factor;\ngrowth_interval others on end multiply it by growth_factor. With both "
+      "factors 1 it stays.")
+      .def(
+          "__init__",
+          [](GradScaler* self, float init_scale, float growth_factor, float backoff_factor,
+             std::int64_t growth_interval) {
+            init(self, GradScaler{init_scale, growth_factor, backoff_factor, growth_interval});
+          },
+          nb::kw_only(), "init_scale"_a = 65536.0, "growth_factor"_a = 2.0,
+          "backoff_factor"_a = 0.5, "growth_interval"_a = 2000)
+      .def_prop_ro("init_scale", [](const GradScaler& s) { return shortest(s.init_scale); })
+      .def_prop_ro("growth_factor", [](const GradScaler& s) { return shortest(s.growth_factor); })
+      .def_prop_ro("backoff_factor", [](const GradScaler& s) { return shortest(s.backoff_factor); })
+      .def_ro("growth_interval", &GradScaler::growth_interval)
+      .def("__repr__", [](const GradScaler& s) {
+        return text("GradScaler(init_scale=", s.init_scale, ", growth_factor=", s.growth_factor,
+                    ", backoff_factor=", s.backoff_factor, ", growth_interval=", s.growth_interval,
+                    ")");
       });
   bind_adam<train::Adam>(module, "Adam", 0.0F, "torch.optim.Adam's arithmetic and names.");
   bind_adam<train::AdamW>(module, "AdamW", 1e-2F, "torch.optim.AdamW's arithmetic and names.");

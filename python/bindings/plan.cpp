@@ -20,10 +20,11 @@ Memory memory_of(const std::string& name) {
 }
 
 DType precision_of(const std::string& name) {
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     if (to_string(dtype) == name) return dtype;
   }
-  throw ArgumentError(text("compile: precision '", name, "' is unknown; 'float32' or 'bfloat16'"));
+  throw ArgumentError(
+      text("compile: precision '", name, "' is unknown; 'float32', 'bfloat16' or 'float16'"));
 }
 
 std::size_t limit_of(const std::string& name, nb::handle value) {

@@ -60,8 +60,23 @@ Options complete(Options options, const nb::dict& arguments) {
   return options;
 }
 
+/// What is said of gradients: keep_gradients, grad_scaler, clip_grad_norm.
+train::MinimizeOptions minimize_of(const nb::dict& gradients, const Options& options) {
+  const bool on_device = options.device.kind == Device::Kind::cuda;
+  train::MinimizeOptions minimize{
+      .updates = on_device ? train::Updates::whole_column  // one launch for all
+                           : train::Updates::at_gradient,
+      .keep_gradients = nb::cast<bool>(gradients["keep_gradients"])};
+  if (options.precision == DType::f16) minimize.grad_scaler = train::GradScaler{};
+  if (const nb::object scaler = gradients["grad_scaler"]; !scaler.is_none())
+    minimize.grad_scaler = nb::cast<train::GradScaler>(scaler);
+  if (const nb::object norm = gradients["clip_grad_norm"]; !norm.is_none())
+    minimize.clip_grad_norm = nb::cast<float>(norm);
+  return minimize;
+}
+
 train::TaskSpec spec_of(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
-                        bool keep_gradients, const Options& options) {
+                        const nb::dict& gradients, const Options& options) {
   const Shape shape = shape_of(batch);
   if (shape.rank() < 2) {
     throw ShapeError(text("compile: batch ", shape,
@@ -72,10 +87,7 @@ train::TaskSpec spec_of(nb::callable model, nb::handle batch, const train::Optim
           .sample = Shape(shape.extents().subspan(1)),
           .batch = shape[0],
           .optimizer = optimizer,
-          .minimize = {.updates = options.device.kind == Device::Kind::cuda
-                                      ? train::Updates::whole_column  // one launch for all
-                                      : train::Updates::at_gradient,
-                       .keep_gradients = keep_gradients}};
+          .minimize = minimize_of(gradients, options)};
 }
 
 /// Between two batches of many: Ctrl-C ends the call.
@@ -94,6 +106,8 @@ class Step {
     save_tuning(arguments, options);
     if (previous != nullptr && !together) bring_from(*previous->program_);
     if (previous != nullptr && !(previous->spec_.optimizer == spec_.optimizer)) forget_moments();
+    if (previous != nullptr && previous->spec_.minimize.grad_scaler != spec_.minimize.grad_scaler)
+      forget_scale();
     spec_.model = nullptr;  // a Python function: not needed again, and it may hold us
   }
 
@@ -150,6 +164,11 @@ class Step {
   [[nodiscard]] double accuracy() const {
     if (rows_ == 0) return std::nan("");
     return static_cast<double>(value<std::int64_t>(task_.correct)) / static_cast<double>(rows_);
+  }
+
+  [[nodiscard]] double loss_scale() const { return value<float>(task_.training.scale); }
+  [[nodiscard]] std::int64_t skipped_steps() const {
+    return task_.training.skipped ? value<std::int64_t>(task_.training.skipped) : 0;
   }
 
   [[nodiscard]] double rate() const { return shortest(value<float>(task_.training.rate)); }
@@ -279,6 +298,15 @@ class Step {
     }
   }
 
+  /// So does another loss scale.
+  void forget_scale() {
+    if (!spec_.minimize.grad_scaler) return;
+    for (const Tensor& counter : task_.graph->column("scaler")) zero(counter);
+    program_->write(
+        task_.training.scale,
+        ArrayView::of(std::span(&spec_.minimize.grad_scaler->init_scale, 1), {}, DType::f32));
+  }
+
   void zero(const Tensor& tensor) {
     program_->write(tensor, new_array(tensor.shape(), tensor.spec().dtype));
   }
@@ -290,18 +318,18 @@ class Step {
 };
 
 void compile_step(Step* self, nb::callable model, nb::handle batch,
-                  const train::Optimizer& optimizer, bool keep_gradients, nb::handle previous,
+                  const train::Optimizer& optimizer, const nb::dict& gradients, nb::handle previous,
                   nb::handle arena, const nb::kwargs& options) {
   const Options read = complete(options_of(options), options);
   new (self)
-      Step(spec_of(std::move(model), batch, optimizer, keep_gradients, read),
+      Step(spec_of(std::move(model), batch, optimizer, gradients, read),
            previous.is_none() ? nullptr : &nb::cast<const Step&>(previous), arena, read, options);
 }
 
 PlanReport plan_step(nb::callable model, nb::handle batch, const train::Optimizer& optimizer,
-                     bool keep_gradients, const nb::kwargs& options) {
+                     const nb::dict& gradients, const nb::kwargs& options) {
   const Options read = complete(options_of(options), options);
-  const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, keep_gradients, read);
+  const train::TaskSpec spec = spec_of(std::move(model), batch, optimizer, gradients, read);
   const train::Task task = train::make_task(spec);
   const Blueprint blueprint = train::draft_task(spec, task, read);
   save_tuning(options, read);
@@ -311,7 +339,7 @@ PlanReport plan_step(nb::callable model, nb::handle batch, const train::Optimize
 }  // namespace
 
 void bind_step(nb::module_& module) {
-  module.def("plan_step", plan_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
+  module.def("plan_step", plan_step, "model"_a, "batch"_a, "optimizer"_a, "gradients"_a,
              "options"_a);
   nb::class_<Step>(
       module, "Step",
@@ -321,7 +349,7 @@ void bind_step(nb::module_& module) {
       "into the arena and converted. A batch may be shorter than the one compiled for.\n"
       "On a GPU all are copied into the arena, and those that lie on it must be dense and of "
       "these types.")
-      .def("__init__", compile_step, "model"_a, "batch"_a, "optimizer"_a, "keep_gradients"_a,
+      .def("__init__", compile_step, "model"_a, "batch"_a, "optimizer"_a, "gradients"_a,
            "previous"_a.none(), "arena"_a.none(), "options"_a)
       .def("__call__", &Step::train, "x"_a, "y"_a,
            nb::sig("def __call__(self, x: object, y: object) -> float"),
@@ -365,6 +393,11 @@ void bind_step(nb::module_& module) {
            "on with the next\nbatch. Before anything is changed, OSError for what is no checkpoint "
            "and ValueError for one of another\nmodel, optimizer, data or batch_size.")
       .def_prop_rw("lr", &Step::rate, &Step::set_rate, "The learning rate, from the next step on.")
+      .def_prop_ro("loss_scale", &Step::loss_scale,
+                   "What the loss is multiplied by before gradients are made of it; 1 without a "
+                   "grad_scaler.")
+      .def_prop_ro("skipped_steps", &Step::skipped_steps,
+                   "How many steps changed nothing, as a gradient was not finite.")
       .def_prop_ro("accuracy", &Step::accuracy,
                    "Of the last training batch, before its update; NaN before the first.")
       .def_prop_ro(

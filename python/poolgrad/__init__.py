@@ -1,6 +1,6 @@
 """Neural networks trained inside one preallocated arena, shared without copying."""
 
-from . import cuda, models, nn, ops, optim
+from . import amp, cuda, models, nn, ops, optim
 from ._compile import compile, plan
 from ._poolgrad import (
     DataLoader,
@@ -29,6 +29,7 @@ __all__ = [
     "Program",
     "Step",
     "Tensor",
+    "amp",
     "compile",
     "compile_graph",
     "cuda",

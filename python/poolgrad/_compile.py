@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from . import _poolgrad, nn, optim
+from . import _poolgrad, amp, nn, optim
 from ._plan_requests import RequestPlan, plan_requests
 
 
@@ -26,6 +26,8 @@ def compile(
     budget: int | None = None,
     winograd: bool = True,
     tune: str | os.PathLike | None = None,
+    grad_scaler: amp.GradScaler | None = None,
+    clip_grad_norm: float | None = None,
     keep_gradients: bool = False,
     arena: object = None,
 ) -> _poolgrad.Step:
@@ -39,9 +41,10 @@ def compile(
         where it cannot be used. Exports are then of that GPU's memory: step.wait_for(stream) before
         the next step where another library has written to one on a stream of its own.
     allow_tf32: on a GPU, products may round their operands to TF32, as in PyTorch.
-    precision: "bfloat16" keeps activations and their gradients as such, and products read and make
-        them; weights, their gradients and moments, losses and statistics stay float32. Inputs and
-        outputs are as before. A deep network gains bytes; on a CPU all are slower.
+    precision: "bfloat16" or "float16" keeps activations and their gradients as such, and products
+        read and make them; weights, their gradients and moments, losses and statistics stay
+        float32. Inputs and outputs are as before. A deep network gains bytes; on a CPU all are
+        slower.
     seed: of the initial weights.
     memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a
         MemoryError that names the largest batch that fits.
@@ -54,7 +57,13 @@ def compile(
         instead of by rules. What it lacks is timed first, and added; where there is no such file it
         is made. One file, one program: the same kernels, plan and bits. It holds for one kind of
         processor and one version of the libraries, and is refused elsewhere (OSError).
-    keep_gradients: gradients stay after each step: step.named("gradients").
+    grad_scaler: the loss scale, which is step.loss_scale; amp.GradScaler() with "float16", none
+        otherwise, when None. A step with a gradient that is not finite changes no weight and no
+        moment: step.skipped_steps counts them. The losses that a step answers are not scaled.
+    clip_grad_norm: the norm that all gradients together are shortened to where theirs is larger, as
+        by torch.nn.utils.clip_grad_norm_; none when None.
+    keep_gradients: gradients stay after each step: step.named("gradients"). They are times the loss
+        scale, and not clipped.
     arena: an array of yours to be the arena: dense, writable, on 64 bytes, of at least
         plan(...).arena_bytes, and on the device. It is kept as long as step or exports live.
 
@@ -64,8 +73,9 @@ def compile(
     """
     _check(model, loss)
     model._prepare(seed)
+    gradients = _gradients(grad_scaler, clip_grad_norm, keep_gradients)
     step = _poolgrad.Step(
-        model._build, batch, optimizer, keep_gradients, model._step, arena,
+        model._build, batch, optimizer, gradients, model._step, arena,
         threads=threads, memory=memory, device=device, allow_tf32=allow_tf32, precision=precision,
         memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
@@ -90,6 +100,8 @@ def plan(
     budget: int | None = None,
     winograd: bool = True,
     tune: str | os.PathLike | None = None,
+    grad_scaler: amp.GradScaler | None = None,
+    clip_grad_norm: float | None = None,
     keep_gradients: bool = False,
 ) -> _poolgrad.Plan: ...
 @overload
@@ -127,15 +139,27 @@ def plan(subject, /, **settings):
 def _plan_model(
     model, *, optimizer, batch, loss=None, threads=None, memory="planned", device="cpu",
     allow_tf32=False, precision="float32", memory_limit=None, budget=None, winograd=True, tune=None,
-    keep_gradients=False,
+    grad_scaler=None, clip_grad_norm=None, keep_gradients=False,
 ):  # fmt: skip
     _check(model, loss)
     model._prepare(seed=0)
     return _poolgrad.plan_step(
-        model._build, batch, optimizer, keep_gradients,
+        model._build, batch, optimizer, _gradients(grad_scaler, clip_grad_norm, keep_gradients),
         threads=threads, memory=memory, device=device, allow_tf32=allow_tf32, precision=precision,
         memory_limit=memory_limit, budget=budget, winograd=winograd, tune=tune,
     )  # fmt: skip
+
+
+def _gradients(grad_scaler, clip_grad_norm, keep_gradients) -> dict:
+    if grad_scaler is not None and not isinstance(grad_scaler, amp.GradScaler):
+        raise TypeError(
+            f"compile: grad_scaler is a '{type(grad_scaler).__name__}', not a GradScaler"
+        )
+    return {
+        "grad_scaler": grad_scaler,
+        "clip_grad_norm": clip_grad_norm,
+        "keep_gradients": keep_gradients,
+    }
 
 
 def _check(model: nn.Module, loss: nn.CrossEntropyLoss | None) -> None:

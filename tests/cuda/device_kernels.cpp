@@ -40,7 +40,10 @@ std::map<std::string, FakeLauncher::Maker> own_kernels() {
           {"sgd_momentum", train::sgd_momentum_cuda},
           {"adam", train::adam_cuda},
           {"adamw", train::adamw_cuda},
-          {"tick", train::tick_cuda}};
+          {"tick", train::tick_cuda},
+          {"sum_squares", train::sum_squares_cuda},
+          {"grad_scale", train::grad_scale_cuda},
+          {"update_scale", train::update_scale_cuda}};
 }
 
 std::set<std::string> library_ops() {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -12,6 +13,7 @@
 #include "engine/ops.h"
 #include "tests/engine/small_images.h"
 #include "train/minimize.h"
+#include "train/updates.h"
 
 namespace poolgrad::testing {
 namespace {
@@ -303,6 +305,18 @@ void product_places(Grid& grid) {
   }
 }
 
+void norm_places(Grid& grid) {
+  for (const Shape& shape :
+       {Shape{}, Shape{7, 5}, Shape{3, 4, 5, 6}, Shape{8193}, Shape{900, 333}}) {
+    grid.places.push_back(
+        {.name = text("sum_squares ", shape),
+         .shapes = {shape},
+         .build = [](Graph&, Some p) { return std::vector{train::sum_squares(p[0])}; },
+         .tolerance = kSum,
+         .gradient = false});
+  }
+}
+
 void convolution(Grid& grid, const std::string& name, const Shape& x, const Shape& weight,
                  const Conv2d& s) {
   const Grid::Op plain = [s](Some p) { return conv2d(p[0], p[1], {}, s); },
@@ -465,6 +479,7 @@ std::vector<Place> op_grid() {
   Grid grid;
   elementwise_places(grid);
   product_places(grid);
+  norm_places(grid);
   convolution_places(grid);
   window_places(grid);
   batch_norm_places(grid);
@@ -500,29 +515,40 @@ std::set<std::string> check_place(const Place& place, const Options& device) {
 namespace {
 
 struct Trained {
-  std::vector<float> weights;
+  std::vector<float> weights, scaler;
   std::set<std::string> ops;
 };
 
-/// Parameters after a few steps of a linear layer of 33 to 10.
-Trained trained(const train::Optimizer& optimizer, train::Updates when, const Options& options) {
+/// Parameters after a few steps of a linear layer of 33 to 10, and what became of a loss scale.
+/// With one, the third step overflows.
+Trained trained(const train::Optimizer& optimizer, const train::MinimizeOptions& minimize,
+                const Options& options) {
   Graph graph;
   const Tensor x = graph.input({{8, 33}}, "x");
   const Tensor labels = graph.input({{8}, DType::i64}, "labels");
   const Tensor y = linear(x, graph.parameter({10, 33}, Init::kaiming_uniform(33, 1), "weight"),
                           graph.parameter({10}, Init::kaiming_uniform(33, 2), "bias"));
-  const train::Training training = train::minimize(softmax_cross_entropy(y, labels), optimizer,
-                                                   {.updates = when, .keep_gradients = true});
+  const train::Training training =
+      train::minimize(softmax_cross_entropy(y, labels), optimizer, minimize);
   Program program = compile(graph, {training.entry("train")}, options);
   std::vector<float> values = distinct(8 * 33, 3);
   std::vector<std::int64_t> numbers = counting<std::int64_t>(8, 10);
   const std::vector<Feed> feeds{{x, ArrayView::of(std::span(values), {8, 33}, DType::f32)},
                                 {labels, ArrayView::of(std::span(numbers), {8}, DType::i64)}};
-  for (int i = 0; i < 5; ++i) program.run("train", feeds);
+  for (int i = 0; i < 5; ++i) {
+    const float usual = values[7];
+    if (i == 2 && minimize.grad_scaler) values[7] = std::numeric_limits<float>::infinity();
+    program.run("train", feeds);
+    program.synchronize();
+    values[7] = usual;
+  }
   Trained result;
-  for (const Tensor& parameter : graph.column("parameters")) {
-    const std::vector<float> part = read(program, parameter);
-    result.weights.insert(result.weights.end(), part.begin(), part.end());
+  for (const char* column : {"parameters", "scaler"}) {
+    for (const Tensor& tensor : graph.column(column)) {
+      const std::vector<float> part = read(program, tensor);
+      auto& all = column == std::string_view("scaler") ? result.scaler : result.weights;
+      all.insert(all.end(), part.begin(), part.end());
+    }
   }
   note_ops(program.blueprint(), result.ops);
   return result;
@@ -535,13 +561,21 @@ std::set<std::string> check_updates(const Options& device) {
       train::Sgd{.rate = 0.05F, .weight_decay = 0.01F},
       train::Sgd{.rate = 0.05F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true},
       train::Adam{.rate = 0.01F, .weight_decay = 0.01F}, train::AdamW{.rate = 0.01F}};
+  std::vector<train::MinimizeOptions> ways;
+  for (const train::Updates when : {train::Updates::at_gradient, train::Updates::whole_column}) {
+    ways.push_back({.updates = when, .keep_gradients = true});
+    ways.push_back({.updates = when,
+                    .grad_scaler = train::GradScaler{.growth_interval = 2},
+                    .clip_grad_norm = 0.1F});
+  }
   std::set<std::string> ops;
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
-    for (const train::Updates when : {train::Updates::at_gradient, train::Updates::whole_column}) {
+    for (const train::MinimizeOptions& minimize : ways) {
       CAPTURE(i);
-      const Trained expected = trained(optimizers[i], when, plain_cpu());
-      const Trained got = trained(optimizers[i], when, device);
+      const Trained expected = trained(optimizers[i], minimize, plain_cpu());
+      const Trained got = trained(optimizers[i], minimize, device);
       CHECK(share_off(expected.weights, got.weights) <= kNorm);
+      CHECK(expected.scaler == got.scaler);
       ops.insert(got.ops.begin(), got.ops.end());
     }
   }

@@ -123,6 +123,55 @@ TEST_CASE("checkpoint: stopped anywhere and gone on with, training gives the sam
   }
 }
 
+TEST_CASE("checkpoint: a loss scale goes on where it was, between two skipped steps, too") {
+  Problem problem;
+  problem.train.samples[7] = std::numeric_limits<float>::infinity();  // the loss of a batch is NaN
+  TaskSpec what = spec(problem, Adam{.rate = 0.02F});
+  what.model = [](Graph& graph, Tensor x, bool) {  // running statistics would become NaN
+    std::vector<Tensor> p = graph.column("parameters");
+    if (p.empty()) p = {graph.parameter({3, 4}, Init::kaiming_uniform(4, 7), "weight")};
+    return linear(x, p[0]);
+  };
+  what.minimize = {.grad_scaler = GradScaler{.init_scale = 0x1p127F, .growth_interval = 3},
+                   .clip_grad_norm = 0.25F};
+  for (const Updates updates : {Updates::at_gradient, Updates::whole_column}) {
+    what.minimize.updates = updates;
+    const Trained whole = trained(what, problem.data, 0, 2);
+    for (const int stop : {1, 3, 7, 8, 10, 18}) {
+      CAPTURE(stop);
+      const Trained parts = trained(what, problem.data, stop, 2);
+      CHECK(parts.bytes == whole.bytes);
+      CHECK(parts.losses == whole.losses);
+    }
+  }
+}
+
+TEST_CASE("checkpoint: another loss scale or clipping is refused by name; none is as before") {
+  const Problem problem;
+  const auto task_with = [&](const MinimizeOptions& options) {
+    TaskSpec what = spec(problem, Sgd{});
+    what.minimize = options;
+    return make_task(what);
+  };
+  const Task plain = task_with({}), scaled = task_with({.grad_scaler = GradScaler{}}),
+             clipped = task_with({.clip_grad_norm = 0.5F});
+  const Program program = compile(*plain.graph, plain.entries);
+  Saved saved(plain, program, nullptr);
+  CHECK_THROWS_WITH_AS(check(scaled, saved.checkpoint, "saved"),
+                       "saved: it was saved with loss scale none but here is from 65536, times 2 "
+                       "after 2000 steps, times 0.5; make them equal",
+                       ArgumentError);
+  CHECK_THROWS_WITH_AS(check(clipped, saved.checkpoint, "saved"),
+                       "saved: it was saved with clip_grad_norm none but here is 0.5; make them "
+                       "equal",
+                       ArgumentError);
+  for (const char* silent : {"poolgrad.grad_scaler", "poolgrad.clip_grad_norm"})
+    saved.checkpoint.about.erase(silent);  // as all were before there were these
+  CHECK_NOTHROW(check(plain, saved.checkpoint, "saved"));
+  CHECK_THROWS_AS(check(scaled, saved.checkpoint, "saved"), ArgumentError);
+  CHECK_THROWS_AS(check(clipped, saved.checkpoint, "saved"), ArgumentError);
+}
+
 TEST_CASE("checkpoint: an epoch and one more are two, at any step of the report") {
   const Problem problem;
   const TaskSpec what = spec(problem, Adam{});

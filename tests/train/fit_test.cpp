@@ -2,6 +2,7 @@
 #include "train/fit.h"
 
 #include <cmath>
+#include <limits>
 
 #include <doctest/doctest.h>
 
@@ -226,6 +227,45 @@ TEST_CASE("fit: a loss that is no number ends it, naming epoch and step") {
   CHECK_THROWS_WITH_AS((void)fit(task, program, problem.data),
                        "fit: the loss became nan at step 1 of epoch 1; lower the learning rate",
                        DivergedError);
+}
+
+TEST_CASE("fit: with a grad scaler a step whose loss is not finite is skipped and reported") {
+  for (const int threads : {1, 2}) {
+    Problem problem;
+    problem.train.samples[7] = std::numeric_limits<float>::infinity();  // in one of seven batches
+    TaskSpec what = spec();
+    what.minimize.grad_scaler = GradScaler{.init_scale = 1024.0F, .growth_interval = 5};
+    const Task task = make_task(what);
+    Program program = compile(*task.graph, task.entries, {.threads = threads});
+    const FitResult result = fit(task, program, problem.data, {.epochs = 20});
+    REQUIRE(result.scaling.has_value());
+    CHECK(result.scaling->skipped == 20);
+    CHECK(result.scaling->scale == program.view(task.training.scale).as<float>()[0]);
+    REQUIRE(result.epochs.size() == 20);
+    CHECK(result.epochs[4].scaling->skipped == 5);
+    CHECK(result.epochs.back().train_loss < 0.3 * result.epochs.front().train_loss);
+    CHECK(result.epochs.back().test_accuracy > 0.9);
+    CHECK(program.view(task.graph->step()).as<std::int64_t>()[0] == 20 * 6);
+  }
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries);
+  CHECK_FALSE(fit(task, program, problem.data, {.epochs = 1}).scaling.has_value());
+}
+
+TEST_CASE("fit: where no scale helps, training ends with an error as it does without") {
+  Problem problem;
+  for (float& value : problem.train.samples) value = std::numeric_limits<float>::quiet_NaN();
+  TaskSpec what = spec();
+  what.minimize.grad_scaler = GradScaler{};
+  const Task task = make_task(what);
+  Program program = compile(*task.graph, task.entries);
+  const std::vector<float> before = weights(program);
+  CHECK_THROWS_WITH_AS((void)fit(task, program, problem.data),
+                       "fit: the loss became nan at step 6 of epoch 3, and in the 19 before it, "
+                       "which were skipped; lower the learning rate",
+                       DivergedError);
+  CHECK(weights(program) == before);
 }
 
 TEST_CASE("fit: data that does not fit the task is refused before the first step") {
