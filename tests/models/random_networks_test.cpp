@@ -15,12 +15,13 @@
 #include "layers/linear.h"
 #include "layers/stateless.h"
 #include "memory/adaptors.h"
+#include "tests/repeat.h"
 #include "train/task.h"
 
 namespace poolgrad {
 namespace {
 
-constexpr unsigned kNetworks = 200;
+constexpr unsigned kNetworks = testing::times(200, 60);
 
 /// Equal on every machine: distributions of the standard library are not.
 class Dice {
