@@ -23,7 +23,11 @@ DATA = machine.ROOT / "build" / "peers"
 # Which loss tells whether a peer does the same, and how near it must be. After many steps a
 # convolutional network's losses part: a winner of a pool, decided by rounding. Where all round
 # more, they part sooner: so many times as far.
-LOSS_CHECK = {"resnet_small": ("4", 5e-3)}
+LOSS_CHECK = {
+    ("resnet_small", 32): ("2", 5e-3),
+    ("resnet_small", 128): ("4", 5e-3),
+    ("resnet_small", 1024): ("4", 5e-3),
+}
 USUAL_CHECK = ("20", 3e-3)
 FURTHER = {"tf32": 4, "bf16": 20}
 
@@ -115,7 +119,7 @@ def compare(options, network, batch, threads):
         | process.row(others=len(running) - 1)
         for process in running
     ]
-    step, near = LOSS_CHECK.get(network, USUAL_CHECK)
+    step, near = LOSS_CHECK.get((network, batch), USUAL_CHECK)
     near *= max((FURTHER[name] for name in numbers(options)), default=1)
     for row in rows:
         row["images_per_s"] = round(batch / row["step_us"] * 1e6)
