@@ -10,6 +10,8 @@ from pathlib import Path
 import machine
 from pool_vs_naive import JEMALLOC_KEEPS, shared_library
 
+from . import networks
+
 CELLS = (
     ("mlp_small", 32),
     ("mlp_small", 128),
@@ -74,14 +76,10 @@ def peers_of(network):
     ]
 
 
-def has_images(network):
-    return network in ("cnn", "resnet_small")
-
-
 def gpu_peers_of(network, numbers):
     """Everybody on a GPU; `numbers` are further flags for all: in what they compute."""
     flags = ("cuda", *numbers)
-    layouts = ((), ("channels_last",)) if has_images(network) else ((),)
+    layouts = ((), ("channels_last",)) if networks.has_images(network) else ((),)
     ways = ((), ("fused",), ("compile",), ("compile", "reduce_overhead"), ("graphs",))
     torch = [(*way, *layout) for way in (*ways, ("graphs", "fused")) for layout in layouts]
     jax = ("reduce_window", "reshape") if network == "cnn" else ("jit",)
@@ -94,7 +92,7 @@ def gpu_peers_of(network, numbers):
 
 def quick_gpu_peers_of(network, numbers):
     """Ours, and of the others what is plain and what should be the fastest."""
-    layout = ("channels_last",) if has_images(network) else ()
+    layout = ("channels_last",) if networks.has_images(network) else ()
     names = {
         OURS,
         "torch-eager",
@@ -124,7 +122,7 @@ def by_hand(network):
 
 def torch_variants(network):
     """Layouts and allocators matter where there are images; a compiled step fuses its optimizer."""
-    images = has_images(network)
+    images = networks.has_images(network)
     layouts = ((), ("channels_last",)) if images else ((),)
     for kind, layout, preload in product(
         ((), ("fused",), ("compile",)), layouts, (False, True) if images else (False,)
