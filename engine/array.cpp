@@ -33,10 +33,10 @@ T load(const void* data, std::int64_t element) {
 /// Halves go by way of floats, except that they are rounded once.
 template <typename To, typename From>
 To converted(From value) {
-  constexpr bool to_half = std::is_same_v<To, f16> || std::is_same_v<To, bf16>;
-  if constexpr (to_half && std::is_integral_v<From>) {
+  constexpr bool kToHalf = std::is_same_v<To, f16> || std::is_same_v<To, bf16>;
+  if constexpr (kToHalf && std::is_integral_v<From>) {
     return To(static_cast<double>(value));
-  } else if constexpr (to_half && !std::is_same_v<From, double>) {
+  } else if constexpr (kToHalf && !std::is_same_v<From, double>) {
     return To(static_cast<float>(value));
   } else if constexpr (std::is_class_v<From>) {
     return static_cast<To>(static_cast<float>(value));

@@ -47,10 +47,11 @@ class Axis {
     std::vector<double> result;
     if (logarithmic_) {
       const double stride = std::ceil((high_ - low_) / count);
-      for (double v = low_; v <= high_ + 1e-9; v += stride) result.push_back(std::exp2(v));
+      for (int i = 0; low_ + i * stride <= high_ + 1e-9; ++i)
+        result.push_back(std::exp2(low_ + i * stride));
     } else {
       const double step = round_step(high_ / unit, count) * unit;
-      for (double v = 0.0; v <= high_ * (1.0 + 1e-9); v += step) result.push_back(v);
+      for (int i = 0; i * step <= high_ * (1.0 + 1e-9); ++i) result.push_back(i * step);
     }
     return result;
   }

@@ -29,7 +29,7 @@ class OutOfMemory : public std::bad_alloc {
  public:
   OutOfMemory(const std::string& what, std::size_t requested_bytes, std::size_t in_use_bytes = 0,
               std::size_t limit_bytes = 0)
-      : what_(what),
+      : what_(what),  // NOLINT(bugprone-throw-keyword-missing): it is a member
         requested_bytes_(requested_bytes),
         in_use_bytes_(in_use_bytes),
         limit_bytes_(limit_bytes) {}

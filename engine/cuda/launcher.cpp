@@ -79,8 +79,8 @@ class CudaLauncher final : public Launcher {
   std::shared_ptr<memory::Resource> pinned() override {
     return std::make_shared<memory::PinnedResource>(device_);
   }
-  memory::Stream work() const override { return work_.stream(); }
-  memory::Stream copies() const override { return copies_.stream(); }
+  [[nodiscard]] memory::Stream work() const override { return work_.stream(); }
+  [[nodiscard]] memory::Stream copies() const override { return copies_.stream(); }
 
   void copy(void* to, const void* from, std::size_t bytes, memory::Stream on) override {
     memory::use_cuda(device_);

@@ -114,7 +114,7 @@ class Divisor {
   }
 
   /// Of values that are not negative.
-  POOLGRAD_BOTH std::int64_t quotient(std::int64_t value) const {
+  [[nodiscard]] POOLGRAD_BOTH std::int64_t quotient(std::int64_t value) const {
     if (value > 0x7FFF'FFFF || shift_ > 31) return value / by_;
     const auto small = static_cast<std::uint32_t>(value);
 #ifdef __CUDA_ARCH__
@@ -124,7 +124,7 @@ class Divisor {
 #endif
     return (high + small) >> shift_;
   }
-  POOLGRAD_BOTH std::int64_t by() const { return by_; }
+  [[nodiscard]] POOLGRAD_BOTH std::int64_t by() const { return by_; }
 
  private:
   std::int64_t by_;
