@@ -195,7 +195,8 @@ void check_graph(Graph& graph, std::int64_t rows, std::int64_t classes) {
 TEST_CASE("cuda kernels on the host: matrices of odd sizes, in every dtype, aligned or not") {
   const std::vector<std::array<std::int64_t, 2>> sizes{
       {1, 1}, {1, 31}, {33, 2}, {31, 33}, {3, 257}, {257, 10}, {255, 64}, {9000, 3}, {2500, 64}};
-  for (const auto& [n, k] : sizes) {
+  for (const auto& size : sizes) {
+    const std::int64_t n = size[0], k = size[1];
     CAPTURE(n);
     CAPTURE(k);
     Graph graph;

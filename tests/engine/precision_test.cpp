@@ -65,9 +65,9 @@ TEST_CASE("precision: products read and make halves; losses and gradients of par
   // x, w1, b1, w2 and the gradient of the logits become halves, the kept logits f32; kept tensors
   // that no update reads are made as halves, too.
   CHECK(of(all, "cast").size() == 5 + 1 + 2);
-  for (const auto& [op, words] : all) {
-    CAPTURE(op);
-    if (op == "matmul") CHECK(words.find(f) == std::string::npos);
+  for (const auto& node : all) {
+    CAPTURE(node.first);
+    if (node.first == "matmul") CHECK(node.second.find(f) == std::string::npos);
   }
 }
 
@@ -109,7 +109,7 @@ TEST_CASE("precision: an update reads f32, summed as f32 where a parameter is us
 
 TEST_CASE("precision: other dtypes are refused") {
   Net net;
-  CHECK_THROWS_WITH_AS(draft(net.graph, {{"use", {net.loss}}}, {.precision = DType::i64}),
+  CHECK_THROWS_WITH_AS((void)draft(net.graph, {{"use", {net.loss}}}, {.precision = DType::i64}),
                        "compile: activations cannot be kept as int64; choose float32, bfloat16 or "
                        "float16",
                        ArgumentError);
