@@ -118,7 +118,8 @@ void print_epoch(const TrainFlags& flags, const train::EpochReport& epoch) {
   }
   std::cout << "  test accuracy " << epoch.test_accuracy << "  " << std::setprecision(1)
             << epoch.seconds << " s";
-  if (epoch.scaling) std::cout << "  skipped " << epoch.scaling->skipped << " steps";
+  if (epoch.scaling && epoch.scaling->skipped > 0)
+    std::cout << "  skipped " << epoch.scaling->skipped << " steps so far";
   std::cout << std::endl;
 }
 

@@ -8,7 +8,7 @@ import poolgrad as pg
 import pytest
 import torch
 from poolgrad import nn
-from test_cli import COMMAND
+from test_cli import COMMAND, read_safetensors, write_data
 from test_precision import IMAGES, LABELS, losses, step_of
 
 OPTIMIZERS = {
@@ -224,6 +224,54 @@ def run(words, **how):
     return subprocess.run(
         [COMMAND, *words.split()], capture_output=True, text=True, timeout=300, **how
     )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def trained(data, words):
+    shown = run(f"train --data {data} --threads 2 --json {words}", check=True)
+    return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+def test_the_command_learns_in_float16_and_tells_of_the_scale(data):
+    wide, half = (trained(data, f"--epochs 4 --precision {p}") for p in ("f32", "f16"))
+    assert half[-1]["test_accuracy"] > 0.9
+    assert abs(half[-1]["test_accuracy"] - wide[-1]["test_accuracy"]) < 0.05
+    for line in half[1:]:
+        assert (line["loss_scale"], line["skipped_steps"]) == (65536, 0)
+    assert not any("loss_scale" in line for line in wide)
+    assert half[-1]["allocations_in_loop"] in (0, None)
+    assert half[-1]["measured_peak_bytes"] <= half[-1]["predicted_peak_bytes"]
+
+
+def test_the_command_counts_skipped_steps(data):
+    *_, done = trained(data, "--epochs 2 --precision f16 --loss-scale 1e30")
+    assert (done["skipped_steps"], done["loss_scale"]) == (20, pytest.approx(1e30))
+    shown = run(f"train --data {data} --epochs 2 --precision f16 --loss-scale 1e30", check=True)
+    assert "skipped 10 steps so far" in shown.stdout
+    assert "loss scale 1.00000002e+30 at the end; 20 steps were skipped" in shown.stdout
+
+
+def test_the_command_goes_on_with_scale_and_clipping_of_the_file(data, tmp_path):
+    flags = f"train --data {data} --threads 2 --precision f16 --clip-grad-norm 0.5"
+    run(f"{flags} --epochs 2 --save {tmp_path}/whole.safetensors", check=True)
+    run(f"{flags} --epochs 1 --save {tmp_path}/half.safetensors", check=True)
+    resume = f"train --data {data} --resume {tmp_path}/half.safetensors --epochs 2"
+    run(f"{resume} --save {tmp_path}/rest.safetensors", check=True)
+    whole, rest = (read_safetensors(tmp_path / f"{n}.safetensors") for n in ("whole", "rest"))
+    assert whole["optimizer.growth_tracker"] == 20
+    assert whole.keys() == rest.keys()
+    assert all(np.array_equal(value, rest[name]) for name, value in whole.items())
+    for other, message in {
+        "--clip-grad-norm 2": "--clip-grad-norm: '2', but",
+        "--precision f32": "it was saved with loss scale from 65536, times 2 after 2000 steps",
+    }.items():
+        refused = run(f"{resume} {other}")
+        assert refused.returncode != 0
+        assert message in refused.stderr
 
 
 def test_the_plan_shows_the_bytes_of_gradients_that_wait_for_each_other():
