@@ -63,7 +63,8 @@ class HostStream::State {
   State() : progress_(std::make_shared<Progress>()), ring_(64), thread_([this] { work(); }) {}
   State(const State&) = delete;
   State& operator=(const State&) = delete;
-  ~State() {
+  // Who has no memory for one more entry cannot stop the worker: the process ends.
+  ~State() {  // NOLINT(bugprone-exception-escape)
     stop_ = true;
     push([] {}, /*always=*/true);
     thread_.join();

@@ -14,11 +14,11 @@ std::uint64_t Pending::mark() {
 }
 
 const Event& Pending::event_of(std::uint64_t number) const {
-  static const Event passed;
+  static const Event kPassed;
   for (std::size_t n = 0; n < count_; ++n) {
     if (nth(n).number >= number) return nth(n).event;
   }
-  return passed;
+  return kPassed;
 }
 
 void Pending::poll() {
