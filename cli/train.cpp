@@ -15,7 +15,6 @@
 #include "interop/atomic_file.h"
 #include "interop/safetensors.h"
 #include "memory/allocation_count.h"
-#include "memory/system.h"
 #include "train/fit.h"
 
 namespace poolgrad::cli {
@@ -261,8 +260,7 @@ int train_command(CLI::App& command, TrainFlags& flags) {
   Options options = program_options(flags.plan);
   const bool on_cpu = options.device.kind == Device::Kind::cpu;
   if (on_cpu) options.guard_bytes = kGuardBytes;
-  if (on_cpu && options.memory_limit_bytes == 0)
-    options.memory_limit_bytes = memory::available_bytes();
+  if (options.memory_limit_bytes == 0) options.memory_limit_bytes = train::available_bytes(options);
 
   const train::Task task = train::make_task(spec);
   start.check(task, flags, data.train.count());

@@ -103,13 +103,32 @@ class Kernels {
 
  private:
   [[nodiscard]] Kernel make(const OpDef& op, const Site& site) const {
-    if (options_.launcher != nullptr) return options_.launcher->prepare(op, site);
+    if (options_.launcher != nullptr) return on_device(op, site);
     if (halves::any(site) && !op.any_dtype)
       return halves::kernel(op, site, [&](const Site& wide) { return make(op, wide); });
     if (options_.tuning && op.candidates != nullptr)
       return tuned(op, site, *options_.tuning, options_.measure);
     if (op.cpu != nullptr) return op.cpu(site);
     throw DeviceError(text("program: op '", op.name, "' has no CPU kernel in this build"));
+  }
+
+  /// What fails there, when it is made ready or run, says of which op and shapes.
+  [[nodiscard]] Kernel on_device(const OpDef& op, const Site& site) const {
+    std::string what = text("op '", op.name, "' of");
+    for (const Spec& spec : site.inputs) what += text(" ", spec.shape);
+    try {
+      Kernel kernel = options_.launcher->prepare(op, site);
+      kernel.run = [run = std::move(kernel.run), what](const Args& a) {
+        try {
+          run(a);
+        } catch (const std::exception& error) {
+          throw DeviceError(text(what, ": ", error.what()));
+        }
+      };
+      return kernel;
+    } catch (const std::exception& error) {
+      throw DeviceError(text(what, ": ", error.what()));
+    }
   }
 
   struct Made {

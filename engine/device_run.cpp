@@ -80,19 +80,18 @@ DeviceRun::DeviceRun(std::shared_ptr<Launcher> launcher, const Blueprint& bluepr
     if (column == "inputs" || (column == "kept" && own <= kSmall))
       bytes += 2 * memory::aligned(own);
   }
-  pinned_ = std::make_unique<memory::Arena>(launcher_->pinned(), bytes);
+  try {
+    pinned_ = std::make_unique<memory::Arena>(launcher_->pinned(), bytes);
+  } catch (const std::bad_alloc& error) {
+    throw MemoryError(
+        text("program: no ", bytes, " bytes of host memory for feeds and answers: ", error.what()));
+  }
   make_slots(blueprint, views, arena);
   make_answers(blueprint, views);
   make_lanes(blueprint, views, arena);
 }
 
-DeviceRun::~DeviceRun() {
-  try {
-    launcher_->copies().synchronize();
-    launcher_->work().synchronize();
-  } catch (...) {  // nobody is left to be told
-  }
-}
+DeviceRun::~DeviceRun() { settle(*launcher_); }
 
 std::byte* DeviceRun::take_pinned(std::size_t bytes) {
   return pinned_->at(std::exchange(pinned_used_, pinned_used_ + memory::aligned(bytes)));
@@ -179,9 +178,8 @@ void DeviceRun::stage(const Feed& feed, std::size_t side) {
   copy(feed.values, part);
 }
 
-void DeviceRun::fill_slot(const Feed& feed) {
+void DeviceRun::fill_slot(const Feed& feed, std::size_t side) {
   Slot& to = slot(feed.slot.id);
-  const auto side = row(side_);
   const std::size_t bytes =
       static_cast<std::size_t>(feed.values.shape.count()) * size_of(to.spec.dtype);
   const void* from = on_device(feed) ? feed.values.data : to.pinned[side];
@@ -195,36 +193,50 @@ bool DeviceRun::in_arena(const Feed& feed) const {
          before(feed.values.data, arena_.data() + arena_.size());
 }
 
-void DeviceRun::wait_for_producers(std::span<const Feed> feeds) {
+void DeviceRun::wait_for_producers(std::span<const Feed> feeds, std::size_t side) {
   const memory::Stream copies = launcher_->copies();
   for (const Feed& feed : feeds) {
     if (!on_device(feed)) continue;
     const memory::Stream theirs = feed.values.stream;
     if (theirs != copies) copies.wait(memory::Event(theirs));
-    if (feed.values.owner) owners_[row(side_)].push_back(feed.values.owner);
+    if (feed.values.owner) owners_[side].push_back(feed.values.owner);
   }
 }
 
-/// To the other side. What is not fed is brought along where that side has it from before: on the
-/// same queue, so that no later feed overtakes it. Feeds that do not convert are told before
-/// anything is changed.
+/// To the other side. Feeds that do not convert are told before anything is changed; where a call
+/// fails, this side still has all that was fed before.
 void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
-  const auto other = row(side_), side = 1 - other;
-  const memory::Stream copies = launcher_->copies();
+  const auto here = row(side_), side = 1 - here;
   fed_[side].wait();  // the pinned slots have been read
   owners_[side].clear();
   for (const Feed& feed : feeds) stage(feed, side);
-  side_ = 1 - side_;
-  copies.wait(done_[side]);  // and the device's by the step
+  const std::int32_t rows_before = rows_;
+  try {
+    bring(feeds, rows, side);
+  } catch (...) {
+    settle(*launcher_);
+    rows_ = rows_before;
+    for (Slot& s : slots_) s.fresh = {here == 0, here == 1};
+    throw;
+  }
+  side_ = static_cast<int>(side);
+}
+
+/// What is not fed is brought along where that side has it from before: on the same queue, so that
+/// no later feed overtakes it.
+void DeviceRun::bring(std::span<const Feed> feeds, std::int64_t rows, std::size_t side) {
+  const std::size_t other = 1 - side;
+  const memory::Stream copies = launcher_->copies();
+  copies.wait(done_[side]);  // the step has read the device's slots
   const auto ours = [this](const Feed& feed) { return on_device(feed) && in_arena(feed); };
   if (std::ranges::any_of(feeds, ours)) copies.wait(done_[other]);  // a step may make them
-  wait_for_producers(feeds);
-  for (const Feed& feed : feeds) fill_slot(feed);
+  wait_for_producers(feeds, side);
+  for (const Feed& feed : feeds) fill_slot(feed, side);
   if (rows >= 0 && rows != rows_) {
     rows_ = static_cast<std::int32_t>(rows);
     const Feed count{Tensor{nullptr, rows_id_}, {&rows_, {}, {}, DType::i32, {}, {}}};
     stage(count, side);
-    fill_slot(count);
+    fill_slot(count, side);
   }
   for (Slot& s : slots_) {
     if (s.fresh[side]) continue;
@@ -237,7 +249,7 @@ void DeviceRun::cross(std::span<const Feed> feeds, std::int64_t rows) {
 
 /// An observer is told of a node's end once it is done, and of the first one's beginning once all
 /// before it is.
-void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer) {
+void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer, std::size_t& nodes) {
   const memory::Stream work = launcher_->work();
   if (observer != nullptr) work.synchronize();
   Range node(*launcher_);
@@ -248,6 +260,7 @@ void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer) {
       },
       [&](const Entry& entry, const Step& step) {
         if (observer != nullptr) work.synchronize();
+        ++nodes;
         if (observer != nullptr && observer->after) observer->after(entry, step);
         node.end();
       }};
@@ -256,25 +269,55 @@ void DeviceRun::issue(Lanes& lanes, Runner& runner, const Observer* observer) {
     launcher_->copy(answer->pinned[row(side_)], answer->device, answer->bytes, work);
 }
 
-void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows,
-                    Runner& runner, const Observer* observer) {
-  if (!feeds.empty()) cross(feeds, rows_id_ >= 0 ? rows : -1);
-  Lanes& lanes = lanes_[entry];
+void DeviceRun::step(Lanes& lanes, Runner& runner, const Observer* observer) {
   const Range all(*launcher_, lanes.name);
   Launcher::Recording& recording = lanes.of[row(side_)].recording;
   if (!replays_ || observer != nullptr || !lanes.warm) {
-    issue(lanes, runner, observer);
+    issue(lanes, runner, observer, nodes_done_);
     lanes.warm = true;
   } else {
     if (recording == nullptr) {
+      std::size_t written_down = 0;
       RecordingGuard guard(*launcher_);
-      issue(lanes, runner, nullptr);
+      issue(lanes, runner, nullptr, written_down);
       recording = guard.end();
     }
     launcher_->replay(recording);
+    nodes_done_ = lanes.node_names.size();
   }
-  for (Answer* answer : lanes.answers) answer->side = side_;
   done_[row(side_)].record(launcher_->work());
+}
+
+/// A failure in an entry: which, and how far its step had come.
+std::string DeviceRun::told(const Lanes& lanes, const char* what) const {
+  const std::string begin = text("run: '", lanes.of[0].bindings.entry->name, "': ", what);
+  if (nodes_done_ == 0) return text(begin, "; nothing of the step was done");
+  return text(begin, "; ", nodes_done_, " of the step's ", lanes.node_names.size(),
+              " nodes were done, and what they update is new; restore that, or go on");
+}
+
+void DeviceRun::run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows,
+                    Runner& runner, const Observer* observer) {
+  Lanes& lanes = lanes_[entry];
+  nodes_done_ = 0;
+  try {
+    if (!feeds.empty()) cross(feeds, rows_id_ >= 0 ? rows : -1);
+    for (Answer* answer : lanes.answers) answer->side = -1;
+    step(lanes, runner, observer);
+    for (Answer* answer : lanes.answers) answer->side = side_;
+  } catch (const memory::CudaError& error) {
+    settle(*launcher_);  // the next step's feeds wait for no event of this one
+    throw DeviceError(told(lanes, error.what()));
+  } catch (const DeviceError& error) {
+    settle(*launcher_);
+    throw DeviceError(told(lanes, error.what()));
+  } catch (const std::bad_alloc& error) {
+    settle(*launcher_);
+    throw MemoryError(told(lanes, error.what()));
+  } catch (...) {
+    settle(*launcher_);
+    throw;
+  }
 }
 
 void DeviceRun::lend(int id, const ArrayView& values) {
@@ -305,16 +348,15 @@ void DeviceRun::make_wait(memory::Stream stream) {
 void DeviceRun::write(int id, void* device, const void* values, std::size_t bytes) {
   synchronize();
   const memory::Stream work = launcher_->work();
+  const auto s = std::ranges::find(slots_, id, &Slot::id);
   launcher_->copy(device, values, bytes, work);
-  if (const auto s = std::ranges::find(slots_, id, &Slot::id); s != slots_.end()) {
-    launcher_->copy(s->device[1], values, bytes, work);
-    s->fresh = {true, true};
-  }
+  if (s != slots_.end()) launcher_->copy(s->device[1], values, bytes, work);
+  work.synchronize();
+  if (s != slots_.end()) s->fresh = {true, true};
   for (const auto& answer : answers_) {
     if (answer->id == id) answer->side = -1;  // no run made it
   }
   if (id == rows_id_) std::memcpy(&rows_, values, sizeof rows_);
-  work.synchronize();
 }
 
 void DeviceRun::read(int id, const void* device, void* values, std::size_t bytes) {
@@ -324,12 +366,11 @@ void DeviceRun::read(int id, const void* device, void* values, std::size_t bytes
 
 void DeviceRun::read(const void* device, void* values, std::size_t bytes) {
   synchronize();
-  launcher_->copy(values, device, bytes, launcher_->work());
-  launcher_->work().synchronize();
+  send(values, device, bytes);
 }
 
-void DeviceRun::send(void* device, const void* values, std::size_t bytes) {
-  launcher_->copy(device, values, bytes, launcher_->work());
+void DeviceRun::send(void* to, const void* from, std::size_t bytes) {
+  launcher_->copy(to, from, bytes, launcher_->work());
   launcher_->work().synchronize();
 }
 

@@ -27,12 +27,17 @@ class DeviceRun {
   /// them, others after make_wait(), and their owners are kept until they are read. `rows`: -1
   /// where no feed says. Then puts an entry's step on the work stream and does not wait for it, but
   /// with an observer for each node of it.
+  ///
+  /// Where a call fails, throws once nothing is on its way any more. Then it is as if the run had
+  /// not been asked for, but for nodes of its step that were done: the error says how many.
   void run(std::size_t entry, std::span<const Feed> feeds, std::int64_t rows, Runner& runner,
            const Observer* observer);
 
   /// Binds a table from now on; entries that read it are recorded anew, and wait for what is on its
   /// stream now.
   void lend(int id, const ArrayView& values);
+
+  // What fails of these leaves the program as it was, but work may be on its way yet: settled().
 
   /// What is put on either queue from now on waits for what is on `stream` now, and the other way
   /// round: what is put on `stream`, for the steps so far.
@@ -44,7 +49,7 @@ class DeviceRun {
   void write(int id, void* device, const void* values, std::size_t bytes);
   void read(int id, const void* device, void* values, std::size_t bytes);
   void read(const void* device, void* values, std::size_t bytes);
-  void send(void* device, const void* values, std::size_t bytes);
+  void send(void* to, const void* from, std::size_t bytes);
   void fill(void* device, std::size_t bytes, std::byte value);
 
   /// A small kept tensor as the last run left it, in host memory that the next run may write again;
@@ -91,11 +96,14 @@ class DeviceRun {
   Slot& slot(int id);
   std::byte* take_pinned(std::size_t bytes);
   void cross(std::span<const Feed> feeds, std::int64_t rows);
+  void bring(std::span<const Feed> feeds, std::int64_t rows, std::size_t side);
   void stage(const Feed& feed, std::size_t side);
-  void fill_slot(const Feed& feed);
+  void fill_slot(const Feed& feed, std::size_t side);
   [[nodiscard]] bool in_arena(const Feed& feed) const;
-  void wait_for_producers(std::span<const Feed> feeds);
-  void issue(Lanes& lanes, Runner& runner, const Observer* observer);
+  void wait_for_producers(std::span<const Feed> feeds, std::size_t side);
+  void issue(Lanes& lanes, Runner& runner, const Observer* observer, std::size_t& nodes);
+  void step(Lanes& lanes, Runner& runner, const Observer* observer);
+  [[nodiscard]] std::string told(const Lanes& lanes, const char* what) const;
 
   std::shared_ptr<Launcher> launcher_;
   int rows_id_;
@@ -108,6 +116,7 @@ class DeviceRun {
   std::vector<Lanes> lanes_;
   std::int32_t rows_ = -1;  // as the slots have it
   int side_ = 0;
+  std::size_t nodes_done_ = 0;  // of the last step, of those that were put on the work stream
   std::array<memory::Event, 2> fed_, done_;
   /// Of what was fed from the device, per side: until it has been read.
   std::array<std::vector<std::shared_ptr<const void>>, 2> owners_;

@@ -6,12 +6,13 @@
 #include <string>
 
 #include "engine/op.h"
+#include "memory/cuda.h"
 #include "memory/resource.h"
 
 namespace poolgrad {
 
 /// Work put on a stream is done in order, later; addresses are the device's unless it says host.
-/// Failed calls are DeviceErrors that name the call and its status.
+/// Failed calls are memory::CudaErrors, or DeviceErrors, that name the call and its status.
 class Launcher {
  public:
   virtual ~Launcher() = default;
@@ -21,9 +22,10 @@ class Launcher {
   [[nodiscard]] virtual Kernel prepare(const OpDef& op, const Site& site) = 0;
 
   /// Where programs get their bytes unless the caller names a resource, and host memory from and to
-  /// which copies need not wait.
+  /// which copies need not wait. free_bytes(): what the former has left, by the device's own word.
   [[nodiscard]] virtual std::shared_ptr<memory::Resource> memory() = 0;
   [[nodiscard]] virtual std::shared_ptr<memory::Resource> pinned() = 0;
+  [[nodiscard]] virtual std::size_t free_bytes() = 0;
 
   /// One queue for kernels, and one for feeds, which then cross while kernels run.
   [[nodiscard]] virtual memory::Stream work() const = 0;
@@ -52,5 +54,30 @@ class Launcher {
   /// work() has done so far. To be asked when it is idle.
   virtual void check() = 0;
 };
+
+/// Waits for both queues, whatever they say: before bytes go that work may still touch.
+inline void settle(const Launcher& launcher) noexcept {
+  for (const memory::Stream stream : {launcher.copies(), launcher.work()}) {
+    try {
+      stream.synchronize();
+    } catch (...) {  // what failed before is on its way already, or nobody is left to be told
+    }
+  }
+}
+
+/// `work()`. Where a call fails, nothing that it put on a queue is on its way any more, and the
+/// DeviceError begins with `what()`, which was being done.
+template <typename What, typename Work>
+decltype(auto) settled(const Launcher& launcher, const What& what, const Work& work) {
+  try {
+    return work();
+  } catch (const memory::CudaError& error) {
+    settle(launcher);
+    throw DeviceError(text(what(), ": ", error.what()));
+  } catch (...) {
+    settle(launcher);
+    throw;
+  }
+}
 
 }  // namespace poolgrad

@@ -134,6 +134,8 @@ struct Program::State {
                    : std::make_shared<memory::Arena>(*resource, bytes, options.guard_bytes);
     } catch (const std::bad_alloc& error) {
       throw MemoryError(text("program: no arena of ", bytes, " bytes: ", error.what()));
+    } catch (const memory::CudaError& error) {
+      throw DeviceError(text("program: no arena of ", bytes, " bytes: ", error.what()));
     }
     check_place(options);
     if (!options.launcher) std::memset(arena->at(0), 0, arena->bytes());
@@ -193,10 +195,15 @@ struct Program::State {
         std::memcpy(image.data() + at, &count, sizeof count);
     }
     const std::size_t rest = arena->bytes() - image.size();
-    launcher.copy(arena->at(0), image.data(), image.size(), launcher.work());
-    if (rest > 0) launcher.fill(arena->at(image.size()), std::byte{0}, rest, launcher.work());
-    launcher.work().synchronize();
-    device = std::make_unique<DeviceRun>(blueprint.options.launcher, blueprint, views, *arena);
+    settled(
+        launcher, [] { return "program"; },
+        [&] {
+          launcher.copy(arena->at(0), image.data(), image.size(), launcher.work());
+          if (rest > 0) launcher.fill(arena->at(image.size()), std::byte{0}, rest, launcher.work());
+          launcher.work().synchronize();
+          device =
+              std::make_unique<DeviceRun>(blueprint.options.launcher, blueprint, views, *arena);
+        });
   }
 
   void set_rows(const Blueprint& blueprint, std::int64_t rows) {
@@ -256,8 +263,8 @@ struct Program::State {
 
   void lend(int id, const ArrayView& values) {
     if (device && views[row(id)].data != nullptr) device->synchronize();  // steps may read it yet
-    views[row(id)] = values;
     if (device) device->lend(id, values);
+    views[row(id)] = values;
     for (Bindings& b : bindings) {
       const int s = b.entry->storages.of[row(id)];
       auto* first = static_cast<std::byte*>(values.data);
@@ -326,7 +333,18 @@ void Program::run(std::string_view name, std::span<const Feed> feeds, const Obse
 void Program::lend(Tensor slot, const ArrayView& values) {
   const Claim claim(state_->running);
   check_loan(blueprint_.tensors, slot, values, state_->arena->place());
-  state_->lend(slot.id, values);
+  told("lend", slot, [&] { state_->lend(slot.id, values); });
+}
+
+/// `work()`; what fails of a device's calls says by `call`, and of which tensor, they were made.
+template <typename Work>
+void Program::told(const char* call, Tensor tensor, const Work& work) const {
+  const auto what = [&]() -> std::string {
+    if (tensor.id < 0) return call;
+    const std::string& name = blueprint_.tensors.name[row(tensor.id)];
+    return name.empty() ? text(call, ": tensor ", tensor.id) : text(call, ": '", name, "'");
+  };
+  state_->device ? settled(*blueprint_.options.launcher, what, work) : work();
 }
 
 std::size_t Program::sleeps() const { return state_->runner->sleeps(); }
@@ -340,7 +358,8 @@ void Program::write(Tensor tensor, const ArrayView& values) {
   if (!state_->device) return copy(here, to);
   std::vector<std::byte> dense(to.bytes());
   copy(here, {dense.data(), to.shape, Spec{to.shape}.strides(), to.dtype, {}, {}});
-  state_->device->write(tensor.id, to.data, dense.data(), dense.size());
+  told("write", tensor,
+       [&] { state_->device->write(tensor.id, to.data, dense.data(), dense.size()); });
 }
 
 ArrayView Program::read(Tensor tensor) const {
@@ -348,15 +367,18 @@ ArrayView Program::read(Tensor tensor) const {
   if (!state_->device) return values;
   values.place = {};
   values.stream = {};
-  if (const void* answer = state_->device->answer(tensor.id)) {
-    values.data = const_cast<void*>(answer);
-    values.owner = nullptr;
-    return values;
-  }
-  const auto bytes = std::make_shared<std::vector<std::byte>>(values.bytes());
-  state_->device->read(tensor.id, values.data, bytes->data(), bytes->size());
-  values.data = bytes->data();
-  values.owner = bytes;
+  const auto bytes = std::make_shared<std::vector<std::byte>>();
+  told("read", tensor, [&] {
+    if (const void* answer = state_->device->answer(tensor.id)) {
+      values.data = const_cast<void*>(answer);
+      values.owner = nullptr;
+      return;
+    }
+    bytes->resize(values.bytes());
+    state_->device->read(tensor.id, values.data, bytes->data(), bytes->size());
+    values.data = bytes->data();
+    values.owner = bytes;
+  });
   return values;
 }
 
@@ -374,7 +396,7 @@ ArrayView Program::to_device(const ArrayView& values) const {
   std::vector<std::byte> dense(values.bytes());
   ArrayView result{dense.data(), values.shape, Spec{values.shape}.strides(), values.dtype, {}, {}};
   copy(on_host(values), result);
-  state_->device->send(block->at(0), dense.data(), dense.size());
+  told("to_device", {}, [&] { state_->device->send(block->at(0), dense.data(), dense.size()); });
   result.data = block->at(0);
   result.place = place;
   result.owner = block;
@@ -382,17 +404,17 @@ ArrayView Program::to_device(const ArrayView& values) const {
 }
 
 void Program::synchronize() const {
-  if (state_->device) state_->device->synchronize();
+  if (state_->device) told("synchronize", {}, [&] { state_->device->synchronize(); });
 }
 
 void Program::wait_for(memory::Stream stream) {
   const Claim claim(state_->running);
-  if (state_->device) return state_->device->wait_for(stream);
-  memory::Event(stream).wait();
+  told("wait_for", {},
+       [&] { state_->device ? state_->device->wait_for(stream) : memory::Event(stream).wait(); });
 }
 
 void Program::make_wait(memory::Stream stream) const {
-  if (state_->device) state_->device->make_wait(stream);
+  if (state_->device) told("make_wait", {}, [&] { state_->device->make_wait(stream); });
 }
 
 ArrayView Program::view(Tensor tensor) const {
@@ -438,14 +460,17 @@ void Program::watch_peak() {
   state_->runner->reset_peak();
   if (blueprint_.options.memory != Memory::planned) return;
   if (!state_->device) return state_->arena->fill(blueprint_.persistent_bytes);
-  state_->device->fill(state_->arena->at(blueprint_.persistent_bytes), blueprint_.scratch_bytes,
-                       memory::Arena::kFillPattern);
+  told("watch_peak", {}, [&] {
+    state_->device->fill(state_->arena->at(blueprint_.persistent_bytes), blueprint_.scratch_bytes,
+                         memory::Arena::kFillPattern);
+  });
 }
 
 std::size_t Program::measured_peak_bytes() const {
   const std::size_t base = blueprint_.persistent_bytes;
   if (blueprint_.options.memory != Memory::planned) return base + state_->runner->peak_bytes();
-  const std::optional<std::size_t> highest = state_->highest_changed(base);
+  std::optional<std::size_t> highest;
+  told("measured_peak_bytes", {}, [&] { highest = state_->highest_changed(base); });
   if (!highest) return base;
   std::size_t end = *highest + 1;
   for (const Entry& entry : blueprint_.entries) {

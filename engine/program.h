@@ -33,7 +33,8 @@ class Program {
   /// Runs an entry. Planned: allocates nothing. Feeds must agree in their rows (batched slots
   /// only). Throws ShapeError or ArgumentError before anything is run for feeds that do not fit
   /// and for tables that were not lent, and whatever a kernel throws after all members have
-  /// stopped; DeviceError when it is already running.
+  /// stopped; DeviceError when it is already running, and where a device fails. Then the program
+  /// can be run again; what nodes had updated by then stays so, and the error says whether any had.
   void run(std::string_view entry, std::span<const Feed> feeds = {},
            const Observer* observer = nullptr);
 
@@ -68,7 +69,8 @@ class Program {
   void wait_for(memory::Stream stream);
   void make_wait(memory::Stream stream) const;
 
-  /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError.
+  /// Copies values into a persistent tensor, whole, converting numbers. Throws ShapeError. Where a
+  /// device fails, the tensor has its values from before or these.
   void write(Tensor tensor, const ArrayView& values);
   /// The bytes of a persistent or kept tensor, alive as long as the view. Throws ExportError else.
   /// On a device, with the stream that steps write them on. Nobody must wait for that while another
@@ -94,7 +96,8 @@ class Program {
   [[nodiscard]] void* address(const Entry& entry, int storage) const;
 
  private:
-  void bind_or_copy(const Feed& feed);
+  template <typename Work>
+  void told(const char* call, Tensor tensor, const Work& work) const;
 
   struct State;  // all that has an address: arena, pool, bindings, team
   Blueprint blueprint_;

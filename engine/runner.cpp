@@ -55,10 +55,32 @@ void Bindings::bind(int storage, void* data) {
     addresses[user.argument] = static_cast<std::byte*>(data) + user.begin;
 }
 
+namespace {
+
+/// Whose bytes a storage is: of what an op makes, or of its workspace.
+std::string whose(const Entry& entry, int storage) {
+  for (const Step& step : entry.steps) {
+    const Node& node = entry.graph->nodes[row(step.node)];
+    if (step.workspace == storage) return text("the workspace of '", node.op->name, "'");
+    for (const int id : node.outputs) {
+      if (entry.storages.of[row(id)] == storage)
+        return text("what '", node.op->name, "' makes, ", entry.graph->tensors.spec[row(id)].shape);
+    }
+  }
+  return "a tensor";
+}
+
+}  // namespace
+
 void Runner::take(Bindings& bindings, const std::vector<int>& storages) {
   for (const int s : storages) {
     const std::size_t bytes = memory::aligned(bindings.entry->storages.all[row(s)].bytes);
-    bindings.bind(s, source_->allocate_on(stream_, bytes, memory::kAlignment));
+    try {
+      bindings.bind(s, source_->allocate_on(stream_, bytes, memory::kAlignment));
+    } catch (const std::bad_alloc& error) {
+      throw MemoryError(
+          text("no ", bytes, " bytes for ", whose(*bindings.entry, s), ": ", error.what()));
+    }
     const std::size_t live = live_.fetch_add(bytes) + bytes;
     for (std::size_t seen = peak_; seen < live && !peak_.compare_exchange_weak(seen, live);)
       continue;

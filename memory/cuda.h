@@ -1,5 +1,6 @@
 // CUDA's memory and streams as ours: resources over cudaMalloc, cudaMallocAsync and pinned host
-// memory, and streams with events. Only in builds with CUDA; nothing of its headers stands here.
+// memory, and streams with events. All but CudaError is in builds with CUDA only; nothing of its
+// headers stands here.
 #pragma once
 
 #include <memory>

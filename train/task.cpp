@@ -5,8 +5,12 @@
 #include <tuple>
 #include <utility>
 
+#include "engine/cuda/launcher.h"
+#include "engine/launcher.h"
 #include "engine/ops.h"
 #include "engine/peak.h"
+#include "engine/program.h"
+#include "memory/system.h"
 #include "train/what_if.h"
 
 namespace poolgrad::train {
@@ -117,6 +121,16 @@ std::string largest_parts(const Blueprint& blueprint) {
   for (std::size_t i = 0; i < std::min(kMost, parts.size()) && parts[i].bytes > 0; ++i)
     result += text(i == 0 ? "" : ", ", parts[i].what, " ", human_bytes(parts[i].bytes));
   return result;
+}
+
+std::size_t available_bytes(poolgrad::Options& options) {
+  if (options.launcher == nullptr && options.share != nullptr)
+    options.launcher = options.share->blueprint().options.launcher;
+  if (options.launcher == nullptr && options.device.kind == Device::Kind::cuda)
+    options.launcher = cuda::launcher(options.device);
+  if (options.launcher == nullptr) return memory::available_bytes();
+  return settled(
+      *options.launcher, [] { return "device"; }, [&] { return options.launcher->free_bytes(); });
 }
 
 namespace {

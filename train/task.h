@@ -74,6 +74,11 @@ struct Task {
 /// What takes most at the fullest moment, in one line: "activations of layer 3 12.2 MiB, ...".
 [[nodiscard]] std::string largest_parts(const Blueprint& blueprint);
 
+/// What a training may take where nobody says: what the machine has available, on a device what it
+/// has free. Puts the device's launcher into `options`, which it makes where there is none. Throws
+/// DeviceError where the device cannot be used.
+[[nodiscard]] std::size_t available_bytes(poolgrad::Options& options);
+
 /// draft() of the task with a better error: a peak above options.memory_limit_bytes is a
 /// MemoryError that names what takes most and the largest batch that would fit (what_if.h), or says
 /// that not even 1 does, or that a budget is above the limit.

@@ -18,13 +18,6 @@ namespace {
 
 using memory::check_cuda;
 
-/// Op and shapes of a site, for errors.
-std::string described(const OpDef& op, const Site& site) {
-  std::string result = text("op '", op.name, "' of");
-  for (const Spec& spec : site.inputs) result += text(" ", spec.shape);
-  return result;
-}
-
 class CudaLauncher final : public Launcher {
  public:
   explicit CudaLauncher(const Device& device)
@@ -50,27 +43,16 @@ class CudaLauncher final : public Launcher {
   }
 
   Kernel prepare(const OpDef& op, const Site& site) override {
-    if (op.cuda == nullptr)
-      throw DeviceError(
-          text("program: op '", op.name, "' has no CUDA kernel in this build; use the CPU for it"));
+    if (op.cuda == nullptr) throw DeviceError("no CUDA kernel in this build; use the CPU for it");
     memory::use_cuda(device_);
     Site here = site;
     here.context = &context_;
-    const std::string what = described(op, site);
-    try {
-      Kernel kernel = with_aligned_workspace(op.cuda(here));
-      kernel.run = [run = std::move(kernel.run), what, device = device_](const Args& a) {
-        memory::use_cuda(device);
-        try {
-          run(a);
-        } catch (const std::exception& error) {
-          throw DeviceError(text(what, ": ", error.what()));
-        }
-      };
-      return kernel;
-    } catch (const std::exception& error) {
-      throw DeviceError(text(what, ": ", error.what()));
-    }
+    Kernel kernel = with_aligned_workspace(op.cuda(here));
+    kernel.run = [run = std::move(kernel.run), device = device_](const Args& a) {
+      memory::use_cuda(device);
+      run(a);
+    };
+    return kernel;
   }
 
   std::shared_ptr<memory::Resource> memory() override {
@@ -78,6 +60,12 @@ class CudaLauncher final : public Launcher {
   }
   std::shared_ptr<memory::Resource> pinned() override {
     return std::make_shared<memory::PinnedResource>(device_);
+  }
+  [[nodiscard]] std::size_t free_bytes() override {
+    memory::use_cuda(device_);
+    std::size_t free = 0, all = 0;
+    check_cuda(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+    return free;
   }
   [[nodiscard]] memory::Stream work() const override { return work_.stream(); }
   [[nodiscard]] memory::Stream copies() const override { return copies_.stream(); }
@@ -214,7 +202,12 @@ int device_of(const void* data) { return device_count() > 0 ? memory::cuda_devic
 
 std::shared_ptr<Launcher> launcher(const Device& device) {
   check_index(device.index);
-  return std::make_shared<CudaLauncher>(device);
+  try {
+    return std::make_shared<CudaLauncher>(device);
+  } catch (const std::exception& error) {
+    throw DeviceError(
+        text("device: cuda:", device.index, " cannot be used: ", error.what(), "; use the CPU"));
+  }
 }
 
 }  // namespace poolgrad::cuda

@@ -47,7 +47,8 @@ ArrayView rows_of(ArrayView array, std::int64_t begin, std::int64_t count) {
   return array;
 }
 
-/// As many threads as the process may use, and on the CPU no more memory than there is.
+/// As many threads as the process may use, and on the CPU no more memory than there is. What a GPU
+/// has is asked when a program is made.
 Options complete(Options options, const nb::dict& arguments) {
   const auto given = [&](const char* name) {
     return arguments.contains(name) && !nb::object(arguments[name]).is_none();
@@ -220,6 +221,8 @@ class Step {
  private:
   void take(Options options, nb::handle arena) {
     if (arena.is_none()) {
+      if (options.memory_limit_bytes == 0)
+        options.memory_limit_bytes = train::available_bytes(options);
       program_.emplace(train::draft_task(spec_, task_, options));
       return;
     }

@@ -46,7 +46,7 @@ def compile(
         float32. Inputs and outputs are as before. A deep network gains bytes; on a CPU all are
         slower.
     seed: of the initial weights.
-    memory_limit: in bytes; what the machine has free when None, on a GPU none. A larger arena is a
+    memory_limit: in bytes; what the machine, or the GPU, has free when None. A larger arena is a
         MemoryError that names the largest batch that fits.
     budget: in bytes; none when None. The arena stays within it: what the backward pass reads is
         computed again instead of kept, as far as needed and with the same bits. A budget that is

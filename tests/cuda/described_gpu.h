@@ -44,6 +44,7 @@ class DescribedGpu final : public Launcher {
     return std::make_shared<memory::HostResource>();
   }
   std::shared_ptr<memory::Resource> pinned() override { return memory(); }
+  std::size_t free_bytes() override { return 0; }
   [[nodiscard]] memory::Stream work() const override { return {}; }
   [[nodiscard]] memory::Stream copies() const override { return {}; }
   void copy(void*, const void*, std::size_t, memory::Stream) override { refuse(); }

@@ -1,5 +1,5 @@
 // A device made of the host: kernels and copies are put on worker threads, and its memory can be
-// touched by them alone. Counts what it is asked for.
+// touched by them alone. Counts what it is asked for, and fails on demand.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,27 @@
 
 namespace poolgrad::testing {
 
+/// Fault injection: while it lives, call number `nth` (from 1; 0: none) to all fake devices fails
+/// as CUDA's do, and where `lasting` all behind it. Waits wait before they fail, and what gives
+/// back never fails.
+class FailingCall {
+ public:
+  explicit FailingCall(std::size_t nth, bool lasting = false);
+  FailingCall(const FailingCall&) = delete;
+  FailingCall& operator=(const FailingCall&) = delete;
+  ~FailingCall();
+
+  /// Calls so far, and the one that failed first: "cudaMemcpyAsync"; empty: none has.
+  [[nodiscard]] static std::size_t calls();
+  [[nodiscard]] static std::string failed();
+};
+
+/// What fake devices have given and not got back.
+struct Alive {
+  std::size_t blocks = 0, pinned = 0, events = 0, recordings = 0;
+};
+[[nodiscard]] Alive alive();
+
 /// Host memory that claims to be a device's. While nobody has devices' memory open, touching it is
 /// a fault of the process.
 class FakeMemory final : public memory::Resource {
@@ -25,6 +46,8 @@ class FakeMemory final : public memory::Resource {
   void deallocate_on(memory::Stream stream, void* data, std::size_t bytes,
                      std::size_t alignment) override;
   [[nodiscard]] memory::Place place() const override { return {memory::Space::cuda, 0}; }
+
+  static constexpr std::size_t kBytes = std::size_t{1} << 30;  // what such a device has in all
 
   /// All of it, of all resources of this kind.
   static void open();
@@ -73,9 +96,8 @@ class FakeLauncher final : public Launcher {
 
   Kernel prepare(const OpDef& op, const Site& site) override;
   std::shared_ptr<memory::Resource> memory() override { return memory_; }
-  std::shared_ptr<memory::Resource> pinned() override {
-    return std::make_shared<memory::HostResource>();
-  }
+  std::shared_ptr<memory::Resource> pinned() override;
+  std::size_t free_bytes() override;
   [[nodiscard]] memory::Stream work() const override { return work_.stream(); }
   [[nodiscard]] memory::Stream copies() const override { return copies_.stream(); }
   void copy(void* to, const void* from, std::size_t bytes, memory::Stream stream) override;
