@@ -65,10 +65,15 @@ struct Problem {
   Graph graph;
   std::vector<Tensor> parameters, results;
 
-  explicit Problem(const Place& place) {
-    for (const Shape& shape : place.shapes)
-      parameters.push_back(graph.parameter(shape, {}, text("p", parameters.size())));
-    results = place.build(graph, parameters);
+  Problem(const Place& place, DType kept) {
+    std::vector<Tensor> read;
+    for (const Shape& shape : place.shapes) {
+      const Tensor parameter = graph.parameter(shape, {}, text("p", parameters.size()));
+      parameters.push_back(parameter);
+      const bool half = is_half(kept) && shape.rank() > 1;  // as Options::precision goes on with
+      read.push_back(half ? cast(cast(parameter, kept), DType::f32) : parameter);
+    }
+    results = place.build(graph, read);
     if (!place.gradient) return;
     const Spec y = results[0].spec();
     const Tensor slopes = graph.input(y, "slopes", y.shape.rank() > 0 && graph.rows_id() >= 0);
@@ -173,7 +178,7 @@ void note_ops(const Blueprint& blueprint, std::set<std::string>& ops) {
 /// All results, then what the ops keep from step to step, after three runs.
 std::vector<std::vector<float>> results(const Place& place, const Options& options,
                                         std::set<std::string>* ops = nullptr) {
-  Problem problem(place);
+  Problem problem(place, options.precision);
   Program program = compile(problem.graph, {{"run", problem.results}}, options);
   Values values(place, problem);
   values.give(program, problem);
@@ -495,18 +500,21 @@ Options plain_cpu() {
   return options;
 }
 
-std::set<std::string> check_place(const Place& place, const Options& device) {
+std::set<std::string> check_place(const Place& place, const Options& device, DType kept) {
   std::set<std::string> ops;
+  const double rounding = kept == DType::bf16 ? 0x1p-7 : kept == DType::f16 ? 0x1p-10 : 0.0;
+  const double tolerance = place.tolerance > 0.0 ? place.tolerance + rounding : 0.0;
   for (const bool fuse : {true, false}) {
     CAPTURE(place.name);
     CAPTURE(fuse);
     Options cpu = plain_cpu(), there = device;
     cpu.fuse = there.fuse = fuse;
+    cpu.precision = there.precision = kept;
     const auto expected = results(place, cpu), got = results(place, there, &ops);
     REQUIRE(expected.size() == got.size());
     for (std::size_t i = 0; i < got.size(); ++i) {
       CAPTURE(i);  // which result: y, others, gradients, statistics
-      CHECK(share_off(expected[i], got[i]) <= place.tolerance);
+      CHECK(share_off(expected[i], got[i]) <= tolerance);
     }
   }
   return ops;

@@ -38,8 +38,11 @@ struct Place {
 [[nodiscard]] Options plain_cpu();
 
 /// Runs a place on the CPU and on the device, with and without fusing, and CHECKs that they agree.
-/// Answers which ops the device ran.
-std::set<std::string> check_place(const Place& place, const Options& device);
+/// Answers which ops the device ran. With `kept` a half, what the ops read and make of the batch
+/// and products' weights are such, and values may differ by one rounding to it more than the place
+/// says; where it says none, by none.
+std::set<std::string> check_place(const Place& place, const Options& device,
+                                  DType kept = DType::f32);
 
 /// The same with one training step of each optimizer, three times.
 std::set<std::string> check_updates(const Options& device);
