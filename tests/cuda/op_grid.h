@@ -38,9 +38,9 @@ struct Place {
 [[nodiscard]] Options plain_cpu();
 
 /// Runs a place on the CPU and on the device, with and without fusing, and CHECKs that they agree.
-/// Answers which ops the device ran. With `kept` a half, what the ops read and make of the batch
-/// and products' weights are such, and values may differ by one rounding to it more than the place
-/// says; where it says none, by none.
+/// Answers which ops the device ran. With `kept` a half, fused alone, what the ops read and make of
+/// the batch and products' weights are such, and values may differ by one rounding to it more than
+/// the place says; where it says none, by none.
 std::set<std::string> check_place(const Place& place, const Options& device,
                                   DType kept = DType::f32);
 
