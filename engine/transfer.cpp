@@ -50,7 +50,7 @@ Span span_of(const ArrayView& array) {
 }
 
 ArrayView dense_on_host(const ArrayView& array) {
-  const ArrayView result = dense_like(array, std::make_shared<memory::HostResource>());
+  ArrayView result = dense_like(array, std::make_shared<memory::HostResource>());
   if (array.shape.count() == 0) return result;
   if (array.row_major()) {
     copy_now(stream_of(array), result.data, array.data, array.bytes());

@@ -61,17 +61,20 @@ class Set {
         return maker >= 0 && (marked[row(maker)] != 0 || shares_[row(id)] == Share::sum);
       });
     };
-    for (int i = 0; i < count; ++i) behind[row(i)] = !cuts_[row(i)] && reads(node(i), behind);
+    for (int i = 0; i < count; ++i)
+      behind[row(i)] = static_cast<char>(!cuts_[row(i)] && reads(node(i), behind));
     for (int i = count; i-- > 0;) {
-      before[row(i)] = std::ranges::any_of(node(i).outputs, [&](int id) {
+      const bool is_before = std::ranges::any_of(node(i).outputs, [&](int id) {
         return std::ranges::any_of(users_.readers[row(id)], [&](int reader) {
           return cuts_[row(reader)].has_value() || before[row(reader)] != 0;
         });
       });
+      before[row(i)] = static_cast<char>(is_before);
     }
     std::vector<char> result(graph_.nodes.size());
     for (int i = 0; i < count; ++i) {
-      result[row(i)] = behind[row(i)] != 0 && before[row(i)] != 0 && is_small(node(i));
+      result[row(i)] =
+          static_cast<char>(behind[row(i)] != 0 && before[row(i)] != 0 && is_small(node(i)));
       if (result[row(i)] == 0 && !cuts_[row(i)]) continue;
       for (const int id : node(i).inputs) {
         if (shares_[row(id)] == Share::sum) result[row(users_.maker[row(id)])] = 1;
