@@ -29,7 +29,7 @@ class Table {
     for (int s = last_ - 1; s >= 0; --s) fill_first(s);
   }
 
-  std::vector<Checkpoints> all() const {
+  [[nodiscard]] std::vector<Checkpoints> all() const {
     std::vector<Checkpoints> result;
     for (std::size_t m = units_; m-- > 0;) {
       const double us = first_[0][m];
@@ -51,7 +51,8 @@ class Table {
   }
   [[nodiscard]] std::size_t kept(int value) const { return units(link(value).bytes); }
   [[nodiscard]] std::size_t at(int s, int t) const {
-    return static_cast<std::size_t>(s * (last_ + 1) + t);
+    return static_cast<std::size_t>(s) * static_cast<std::size_t>(last_ + 1) +
+           static_cast<std::size_t>(t);
   }
 
   /// On the way from value s to each later one: time, and the most bytes beside value s.
