@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <iomanip>
 #include <map>
@@ -237,7 +238,7 @@ std::string describe(const Profile& profile, std::size_t most) {
   for (std::size_t m = 0; m < profile.members.size(); ++m) {
     const MemberTime& time = profile.members[m];
     const auto part = [&](double us) {
-      return text(" us (", static_cast<int>(100.0 * us / profile.step_us + 0.5), " %)");
+      return text(" us (", std::lround(100.0 * us / profile.step_us), " %)");
     };
     out << (profile.members.size() == 1 ? std::string("one thread") : text("member ", m))
         << ": in kernels " << time.busy_us << part(time.busy_us) << ", waiting " << time.wait_us

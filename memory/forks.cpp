@@ -13,8 +13,8 @@ std::atomic<unsigned> count = 0;
 }  // namespace
 
 unsigned forks() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { ++count; });
-  static_cast<void>(registered);
+  static const int kRegistered = pthread_atfork(nullptr, nullptr, [] { ++count; });
+  static_cast<void>(kRegistered);
   return count.load(std::memory_order_relaxed);
 }
 
