@@ -84,11 +84,12 @@ POOLGRAD_EXPRESSION GradScale grad_scale(double sum_of_squares, float scale, flo
   return {static_cast<float>((clip > 1.0F ? 1.0 : static_cast<double>(clip)) / scale), !finite};
 }
 
-/// What a loss scale becomes after a step; what it would be as f32's infinity it does not become.
+/// What a loss scale becomes after a step: never infinite, and never so small that its inverse is.
 POOLGRAD_EXPRESSION void update_scale(float& scale, std::int64_t& growth_tracker,
                                       std::int64_t& skipped, bool found_inf, const GradScaler& s) {
   if (found_inf) {
-    scale *= s.backoff_factor;
+    const float less = scale * s.backoff_factor;
+    if (less >= std::numeric_limits<float>::min()) scale = less;
     growth_tracker = 0;
     ++skipped;
     return;

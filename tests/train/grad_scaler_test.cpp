@@ -175,6 +175,13 @@ TEST_CASE("clip_grad_norm: four steps, two of which are clipped, end where PyTor
   }
 }
 
+TEST_CASE("clip_grad_norm: 1e-6 is added to the norm, as PyTorch does") {
+  Fed fed(Sgd{.rate = 1.0F}, {.clip_grad_norm = 1e-6F});
+  fed.program.view(fed.second).as<float>()[0] = 0.0F;
+  fed.step({0.0F, 0.0F, 0.0F}, 1e-5F);
+  CHECK(fed.program.view(fed.second).as<float>()[0] == doctest::Approx(-1e-6 / 1.1).epsilon(1e-4));
+}
+
 TEST_CASE(
     "clip_grad_norm: without a scaler what is not finite is no reason to skip, as in PyTorch") {
   Fed fed(Sgd{.rate = 0.1F}, {.clip_grad_norm = 0.5F});
@@ -194,6 +201,14 @@ TEST_CASE(
   fed.step({2.0F, 0.0F, 0.0F}, 0.0F);
   CHECK(fed.count("scaler", "skipped") == 1);
   CHECK(fed.scale() == 0x1p126F);
+}
+
+TEST_CASE("grad scaler: however many steps are skipped, the first good one counts") {
+  Fed fed(Sgd{.rate = 0.5F}, {.grad_scaler = GradScaler{.init_scale = 1.0F}});
+  for (int i = 0; i < 200; ++i) fed.step({1.0F, 1.0F, 1.0F}, kNan);
+  CHECK(fed.scale() == std::numeric_limits<float>::min());
+  fed.step({1.0F, 0.0F, 0.0F}, 1.0F);
+  fed.check_weights({0.0F, -1.5F, 2.0F, 0.5F});
 }
 
 TEST_CASE("grad scaler: a fixed scale skips and stays") {
