@@ -40,11 +40,14 @@ std::vector<float> training(const train::TaskSpec& spec, const Options& options,
   return result;
 }
 
-void compare(const train::TaskSpec& spec, int steps, double tolerance) {
+void compare(const train::TaskSpec& spec, int steps, double tolerance,
+             DType precision = DType::f32) {
   Options on_cpu;
+  on_cpu.precision = precision;
   on_cpu.chunks = 1;
   on_cpu.use_team = on_cpu.fuse_updates = on_cpu.features = on_cpu.winograd = false;
   Options on_device;
+  on_device.precision = precision;
   on_device.launcher = testing::fake_device();
   CHECK(testing::gap(training(spec, on_cpu, steps), training(spec, on_device, steps)) < tolerance);
 }
@@ -74,6 +77,16 @@ TEST_CASE("cuda kernels on the host: every optimizer takes the CPU's steps") {
       spec.minimize.updates = when;
       compare(spec, 30, 1e-4);
     }
+  }
+}
+
+TEST_CASE("cuda kernels on the host: f16 with a loss scale that overflows at first, and clipped") {
+  for (const train::Updates when : {train::Updates::at_gradient, train::Updates::whole_column}) {
+    train::TaskSpec spec = task_of(small_mlp(), train::Sgd{.rate = 0.05F, .momentum = 0.9F});
+    spec.minimize = {.updates = when,
+                     .grad_scaler = train::GradScaler{.init_scale = 0x1p24F, .growth_interval = 5},
+                     .clip_grad_norm = 0.5F};
+    compare(spec, 30, 5e-3, DType::f16);
   }
 }
 
