@@ -1,6 +1,7 @@
 // The loop: say which rows are next, run a step, again and again; reports between are not in it.
 #include "train/fit.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <tuple>
@@ -146,7 +147,8 @@ class Loop {
                task.next_samples ? &data.train : nullptr),
         test_(program, task, "evaluate", task.test_loss, task.test_correct),
         scale_(task.training.scale),
-        skipped_(task.training.skipped) {
+        skipped_(task.training.skipped),
+        parameters_(task.graph->column("parameters")) {
     result_.at = options.from;
     result_.at.seed = options.seed;
     result_.at.samples = train_batches_.samples();
@@ -167,6 +169,7 @@ class Loop {
         break;
       }
       report.seconds = seconds_since(begin);
+      check_parameters(report.epoch);
       at_end_of_epoch();
       report.at = result_.at;
       report.scaling = scaling();
@@ -227,6 +230,17 @@ class Loop {
                              " of epoch ", at.epoch, often, "; lower the learning rate"));
   }
 
+  /// A loss can stay finite all the same: a fused ReLU may make 0 of NaN.
+  void check_parameters(int epoch) const {
+    for (const Tensor& parameter : parameters_) {
+      const ArrayView read = program_.read(parameter);
+      if (std::ranges::all_of(read.as<float>(), [](float x) { return std::isfinite(x); })) continue;
+      throw DivergedError(text("fit: parameter '", parameter.graph->name(parameter.id),
+                               "' is no longer finite after epoch ", epoch,
+                               "; lower the learning rate"));
+    }
+  }
+
   [[nodiscard]] std::optional<Scaling> scaling() const {
     if (!skipped_) return {};
     return Scaling{program_.read(scale_).as<float>()[0],
@@ -282,7 +296,8 @@ class Loop {
   Batches train_batches_, test_batches_;
   Runner train_, test_;
   Tensor scale_, skipped_;  // the latter empty without a grad scaler
-  int not_finite_ = 0;      // losses on end
+  std::vector<Tensor> parameters_;
+  int not_finite_ = 0;  // losses on end
   FitResult result_;
   std::int64_t images_ = 0;
 };

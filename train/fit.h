@@ -69,8 +69,8 @@ struct FitResult {
   std::optional<Profile> profile;  // of a training step, where asked for and not interrupted
 };
 
-/// The loss became NaN or infinite; with a grad scaler, which skips such steps, in 20 on end.
-/// what() names the epoch and the step.
+/// The loss became NaN or infinite; with a grad scaler, which skips such steps, in 20 on end. Or a
+/// parameter did, by the end of an epoch. what() names the epoch and the step or the parameter.
 struct DivergedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -229,6 +229,23 @@ TEST_CASE("fit: a loss that is no number ends it, naming epoch and step") {
                        DivergedError);
 }
 
+TEST_CASE("fit: a weight that is no number by the end of an epoch ends it, and nobody saves it") {
+  const Problem problem;
+  const Task task = make_task(spec());
+  Program program = compile(*task.graph, task.entries);
+  const auto spoil = [&](const StepReport& at) {  // behind the last loss
+    if (at.step == at.of)
+      program.column("parameters").as<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  };
+  int epochs = 0;
+  CHECK_THROWS_WITH_AS(
+      (void)fit(task, program, problem.data, {.epochs = 3},
+                {.on_step = spoil, .on_epoch = [&](const EpochReport&) { ++epochs; }}),
+      "fit: parameter '0.weight' is no longer finite after epoch 1; lower the learning rate",
+      DivergedError);
+  CHECK(epochs == 0);
+}
+
 TEST_CASE("fit: with a grad scaler a step whose loss is not finite is skipped and reported") {
   for (const int threads : {1, 2}) {
     Problem problem;
