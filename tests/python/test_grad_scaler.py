@@ -13,12 +13,12 @@ from test_precision import IMAGES, LABELS, losses, step_of
 
 OPTIMIZERS = {
     "sgd": (
-        pg.optim.SGD(lr=0.05, momentum=0.9),
+        lambda: pg.optim.SGD(lr=0.05, momentum=0.9),
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     ),
-    "adam": (pg.optim.Adam(lr=2e-3), lambda p: torch.optim.Adam(p, lr=2e-3)),
+    "adam": (lambda: pg.optim.Adam(lr=2e-3), lambda p: torch.optim.Adam(p, lr=2e-3)),
     "adamw": (
-        pg.optim.AdamW(lr=2e-3, weight_decay=0.1),
+        lambda: pg.optim.AdamW(lr=2e-3, weight_decay=0.1),
         lambda p: torch.optim.AdamW(p, lr=2e-3, weight_decay=0.1),
     ),
 }
@@ -56,7 +56,7 @@ def test_steps_are_pytorchs_through_an_overflow(name, clip, threads):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
     step = pg.compile(
         ours,
-        optimizer=mine,
+        optimizer=mine(),
         batch=(16, 20),
         threads=threads,
         grad_scaler=pg.amp.GradScaler(init_scale=1024.0, growth_interval=3),
@@ -86,7 +86,7 @@ def test_clipped_steps_are_pytorchs(name):
     ours, theirs = pair()
     mine, make = OPTIMIZERS[name]
     optimizer = make(theirs.parameters())
-    step = pg.compile(ours, optimizer=mine, batch=(16, 20), clip_grad_norm=0.3)
+    step = pg.compile(ours, optimizer=mine(), batch=(16, 20), clip_grad_norm=0.3)
     norms = []
     for x, y in batches():
         if not np.isfinite(x).all():
