@@ -1,4 +1,4 @@
-"""Python on a GPU: where it runs, what is shared and who waits for whom. Without a GPU: what is said."""
+"""Python on a GPU: where it runs, what is shared and who waits. Without a GPU: what is said."""
 
 import copy
 import pathlib
