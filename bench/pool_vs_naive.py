@@ -307,9 +307,8 @@ def cells(rows):
         if "skipped" in row:
             line += ["skipped"] + [""] * 7
         else:
-            low, middle, high = row["step_us_p10_p50_p90"]
             line += [
-                f"{middle:,.0f} ({low:,.0f} to {high:,.0f})" + ("" if row["quiet"] else " ~"),
+                step_time(row, digits=0),
                 ratio(row, planned[row["batch"]]),
                 f"{row['faults_per_step']:,.1f}",
                 f"{row['system_us_per_step']:,.0f}",
@@ -320,6 +319,11 @@ def cells(rows):
             ]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
+
+
+def step_time(row, digits):
+    low, middle, high = (f"{us:,.{digits}f}" for us in row["step_us_p10_p50_p90"])
+    return f"{middle} ({low} to {high})" + ("" if row["quiet"] else " ~")
 
 
 # --- on a GPU -------------------------------------------------------------------------------------
@@ -359,12 +363,12 @@ def gpu_cells(rows):
     ]
     arenas = {row["batch"]: row for row in rows if row["side"] == ARENA}
     for row in rows:
-        low, middle, high = row["step_us_p10_p50_p90"]
+        middle = row["step_us_p10_p50_p90"][1]
         arena = arenas[row["batch"]]
         line = [
             str(row["batch"]),
             row["side"],
-            f"{middle:,.1f} ({low:,.1f} to {high:,.1f})" + ("" if row["quiet"] else " ~"),
+            step_time(row, digits=1),
             ratio(row, arena),
             share(middle - arena["step_us_p10_p50_p90"][1], middle),
             share(row["in_requests_us"], middle),
